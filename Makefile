@@ -1,0 +1,38 @@
+# What a person types. The work is done by toolchain/ and by the memtotal command.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BUDGET ?= 8h
+STUDY ?= configs/versatilepb.toml
+
+VENV := .venv
+PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+.PHONY: help setup run test check lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install the toolchain, the kernel source, the initramfs and .venv; does only what is missing
+	@toolchain/setup.sh
+
+run: setup ## search: make run [BUDGET=8h] [STUDY=configs/versatilepb.toml]
+	$(VENV)/bin/memtotal run $(STUDY) --budget $(BUDGET)
+
+test: setup ## every test, the ones that build and boot kernels included
+	$(VENV)/bin/pytest tests
+
+check: setup ## format, lint, types and the unit tests: seconds
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy --strict optimizer
+	$(VENV)/bin/pytest tests/unit
+
+# The index, the wheels at hand and their places are this machine's: none of them may reach the lock.
+lock: ## write requirements.lock anew from pyproject.toml
+	python3 -m venv build/lock
+	build/lock/bin/pip install --quiet pip-tools
+	CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile $(PIP_COMPILE_OPTIONS) \
+		--output-file requirements.lock pyproject.toml
