@@ -30,9 +30,11 @@ check: setup ## format, lint, types and the unit tests: seconds
 	$(VENV)/bin/mypy --strict optimizer
 	$(VENV)/bin/pytest tests/unit
 
-# The index, the wheels at hand and their places are this machine's: none of them may reach the lock.
+# Extra indexes and wheels at hand are one machine's: none of them may reach the lock.
+lock: export PIP_CONFIG_FILE := /dev/null
+lock: export CUSTOM_COMPILE_COMMAND := make lock
 lock: ## write requirements.lock anew from pyproject.toml
 	python3 -m venv build/lock
 	build/lock/bin/pip install --quiet pip-tools
-	CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile $(PIP_COMPILE_OPTIONS) \
+	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL build/lock/bin/pip-compile $(PIP_COMPILE_OPTIONS) \
 		--output-file requirements.lock pyproject.toml

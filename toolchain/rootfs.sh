@@ -6,7 +6,7 @@
 # BusyBox is fetched once and kept as $MEMTOTAL_CACHE/busybox-armel; a static BusyBox for ARMv5 the
 # user puts there is used as it is.
 set -euo pipefail
-# shellcheck source=lib.sh
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 data=$REPO/toolchain/rootfs

@@ -3,7 +3,7 @@
 # interrupted anywhere: the next run goes on. With nothing missing it needs neither root nor network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# shellcheck source=lib.sh
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source ./lib.sh
 
 ./packages.sh

@@ -3,7 +3,7 @@
 # editable. A stamp with the checksum of its inputs is written last, so an interrupted run leaves no
 # stamp and the next run starts over; while the stamp fits, nothing is done.
 set -euo pipefail
-# shellcheck source=lib.sh
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 venv=$REPO/.venv
