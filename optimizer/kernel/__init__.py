@@ -1,0 +1,1 @@
+"""A kernel source tree and what is built from it."""

@@ -1,0 +1,274 @@
+"""One output tree of kbuild: configure it, build the image, say what came of it.
+
+A tree is kept warm between variants. It is locked while in use, and the lock is shared with every
+process that make starts, so a tree is never used while something left over still writes to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from optimizer.errors import MachineFault, UserError
+from optimizer.kernel import elf
+from optimizer.kernel.kconfig import config_digest
+from optimizer.process import Completed, Deadline, FolderLock, run_logged
+from optimizer.records import BuildResult
+from optimizer.settings import KernelSettings
+
+# Whatever kbuild would stamp into the image, fixed, so that one configuration is one image.
+REPRODUCIBLE = {
+    "KBUILD_BUILD_TIMESTAMP": "2011-01-01 00:00:00 UTC",
+    "KBUILD_BUILD_USER": "memtotal",
+    "KBUILD_BUILD_HOST": "memtotal",
+    "KBUILD_BUILD_VERSION": "1",
+}
+_COMPILED = re.compile(r"^  (?:CC|AS|HOSTCC)\s+(\S+\.o)")
+_TELLING = re.compile(
+    r"error:|undefined reference|will not fit|overflowed|\bError \d|No rule to make|not clean", re.I
+)
+_MACHINE = re.compile(
+    r"No space left on device|Cannot allocate memory|virtual memory exhausted|"
+    r"Killed signal terminated program|Disk quota exceeded|Input/output error|Read-only file system"
+)
+_UNCLEAN = re.compile(r"source tree is not clean|please run '?make.* mrproper")
+_MARKER = ".building"
+
+
+class BuildTree:
+    """An output folder of kbuild (``make O=``), locked for the life of this object.
+
+    Args:
+        settings: the kernel's part of the study.
+        folder: the output folder; made when missing.
+        env: environment for make.
+        jobs: parallel compilers (``make -j``).
+
+    Raises:
+        MachineFault: the tree is in use by another process for longer than a minute.
+    """
+
+    def __init__(
+        self, settings: KernelSettings, folder: Path, env: Mapping[str, str], jobs: int
+    ) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._env = dict(env) | REPRODUCIBLE
+        self._jobs = jobs
+        self._lock = FolderLock(folder)
+        if not self._lock.acquire(Deadline(60.0)):
+            raise MachineFault(
+                f"The build tree {folder} is in use by process {self._lock.holder()}.",
+                "Wait for it, or use --jobs for more trees.",
+            )
+        self._recover()
+
+    def close(self) -> None:
+        """Give the tree back."""
+        self._lock.release()
+
+    @property
+    def device_tree(self) -> Path:
+        """Where the compiled device tree is, once :meth:`build_device_tree` made it."""
+        # The kernel moved device trees into folders by vendor in 6.5.
+        boot = self.folder / "arch" / self._settings.arch / "boot" / "dts"
+        return next(iter(sorted(boot.rglob(Path(self._settings.device_tree).name))), boot)
+
+    def configure(
+        self, config: str, log: Path, deadline: Deadline, cancel: threading.Event | None = None
+    ) -> str:
+        """Write the .config and have the kernel's own ``olddefconfig`` complete it.
+
+        Returns:
+            The .config as the kernel's tools left it.
+
+        Raises:
+            UserError: the source tree cannot be built out of tree.
+            MachineFault: make failed for the machine's reasons.
+        """
+        target = self.folder / ".config"
+        if self._text(target) is None or config_digest(self._text(target) or "") != config_digest(
+            config
+        ):
+            self._write(target, config)
+        done, seen = self._make("olddefconfig", log, deadline, cancel, None)
+        if done.returncode != 0:
+            raise MachineFault(
+                f"make olddefconfig failed in {self.folder}: {' / '.join(seen[-3:])}", f"See {log}."
+            )
+        return self._text(target) or ""
+
+    def build(
+        self,
+        config: str,
+        log: Path,
+        *,
+        on_object: Callable[[int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> BuildResult:
+        """Configure and build the image.
+
+        Args:
+            config: a whole .config.
+            log: file that everything make prints is appended to.
+            on_object: called with the number of objects compiled so far.
+            cancel: set to give up.
+
+        Returns:
+            The result; a variant that does not compile or link is a result with ``ok`` False.
+
+        Raises:
+            UserError: the source tree cannot be built out of tree.
+            MachineFault: disk full, out of memory and the like.
+        """
+        started = time.monotonic()
+        deadline = Deadline(self._settings.build_timeout_seconds)
+        marker = self.folder / _MARKER
+        self._write(marker, "")
+        used = self.configure(config, log, deadline, cancel)
+        compiled: set[str] = set()
+
+        def look(line: str) -> None:
+            if (match := _COMPILED.match(line)) and match.group(1) not in compiled:
+                compiled.add(match.group(1))
+                if on_object is not None:
+                    on_object(len(compiled))
+
+        image = self.folder / self._settings.image
+        done, seen = self._make(self._settings.target, log, deadline, cancel, look)
+        ok = done.returncode == 0 and image.is_file() and not done.cancelled
+        if not done.cancelled and not done.timed_out:
+            marker.unlink(missing_ok=True)
+        else:
+            self._recover()
+        vmlinux = self.folder / "vmlinux"
+        return BuildResult(
+            ok=ok,
+            seconds=time.monotonic() - started,
+            objects=len(compiled),
+            log=log,
+            config_text=used,
+            image=image if ok else None,
+            image_bytes=image.stat().st_size if ok else 0,
+            vmlinux_bytes=vmlinux.stat().st_size if ok else 0,
+            sections=elf.section_sizes(vmlinux) if ok else {},
+            errors=() if ok else tuple(seen[-12:]),
+            timed_out=done.timed_out,
+        )
+
+    def build_device_tree(self, log: Path) -> Path | None:
+        """Compile the board's device tree; it does not depend on the variant.
+
+        Returns:
+            The .dtb; None when the study names no device tree.
+
+        Raises:
+            UserError: the tree has no such device tree.
+        """
+        if not self._settings.device_tree:
+            return None
+        deadline = Deadline(self._settings.build_timeout_seconds)
+        done, seen = self._make(self._settings.device_tree, log, deadline, None, None)
+        if done.returncode != 0:
+            raise UserError(
+                f"The device tree {self._settings.device_tree} cannot be built: {' / '.join(seen[-3:])}",
+                f"Correct 'device_tree' in the study; see {log}.",
+            )
+        return self.device_tree
+
+    def _make(
+        self,
+        target: str,
+        log: Path,
+        deadline: Deadline,
+        cancel: threading.Event | None,
+        on_line: Callable[[str], None] | None,
+    ) -> tuple[Completed, list[str]]:
+        """Run make; returns how it ended and the telling lines of what it printed."""
+        seen: list[str] = []
+
+        def look(line: str) -> None:
+            if _TELLING.search(line) or _MACHINE.search(line):
+                seen.append(line.strip()[:500])
+            if on_line is not None:
+                on_line(line)
+
+        argv = [
+            "make",
+            "-C",
+            str(self._settings.tree),
+            f"O={self.folder}",
+            f"ARCH={self._settings.arch}",
+            f"CROSS_COMPILE={self._settings.cross_compile}",
+            f"-j{self._jobs}",
+            target,
+        ]
+        done = run_logged(
+            argv,
+            log=log,
+            env=self._env,
+            cwd=self.folder,
+            deadline=deadline,
+            on_line=look,
+            cancel=cancel,
+            keep_open=(self._lock.fd,),
+        )
+        if done.returncode != 0:
+            for line in seen:
+                if _MACHINE.search(line):
+                    raise MachineFault(f"The build failed for the machine's reasons: {line}", f"See {log}.")
+                if _UNCLEAN.search(line):
+                    raise UserError(
+                        f"{self._settings.tree} cannot be built out of tree: make ran in it once.",
+                        f"Run: make -C {self._settings.tree} ARCH={self._settings.arch} mrproper",
+                    )
+        return done, seen
+
+    def _recover(self) -> None:
+        """Remove what a build that was cut short may have left half written.
+
+        An object that the assembler had not finished is newer than its sources, and the command
+        recorded beside it is that of the build before, so make would believe it.
+        """
+        marker = self.folder / _MARKER
+        if not marker.exists():
+            return
+        since = marker.stat().st_mtime_ns
+        for path in _files(self.folder):
+            inside = path.relative_to(self.folder)
+            if inside.parts[0] in ("include", ".config", ".lock", _MARKER):
+                continue
+            if path.lstat().st_mtime_ns >= since:
+                path.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise MachineFault(f"{path} cannot be written: {error}.", "Check the disk.") from error
+
+    @staticmethod
+    def _text(path: Path) -> str | None:
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove an output tree; no error when it is not there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, _folders, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if not path.is_symlink():
+                yield path

@@ -1,0 +1,1 @@
+"""Which variant comes next, and what becomes of it."""

@@ -1,0 +1,261 @@
+"""The search space: what may be changed, and what each change asks of Kconfig.
+
+A candidate is an option with the values it may take; the first is the baseline's, then the others,
+most promising first. A change of candidates becomes an assignment of symbols, always with the
+study's gate on top, because the gate is what makes the rest visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from optimizer.errors import UserError
+from optimizer.kernel.kconfig import Option, SymbolTree
+from optimizer.records import Assignment, Refusal
+from optimizer.settings import OptionSettings
+
+MOST_INTEGER_VALUES = 9
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing that may be changed.
+
+    ``name`` is the symbol, or ``A|B|C`` for a choice between them; a choice's values are its
+    members' names. ``hinted`` says that the study expects the change to save RAM; where it is
+    False (a choice nobody spoke of) the change may as well cost some.
+    ``drops`` names the other candidates that leave their baseline value with the first change.
+    """
+
+    name: str
+    kind: str  # "bool", "choice" or "int"
+    baseline: str
+    alternatives: tuple[str, ...]
+    menu: tuple[str, ...]
+    prompt: str
+    hinted: bool = True
+    drops: frozenset[str] = frozenset()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every value it may take, the baseline's first."""
+        return (self.baseline, *self.alternatives)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All candidates, and what was left out with the reason.
+
+    ``params`` everywhere means candidate name -> value; a candidate that is not mentioned has its
+    baseline value.
+    """
+
+    tree: SymbolTree
+    gate: Assignment
+    candidates: tuple[Candidate, ...]
+    excluded: tuple[Refusal, ...]
+    keep: tuple[str, ...]
+    _by_name: Mapping[str, Candidate] = field(default_factory=dict)
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of that name; KeyError when there is none."""
+        return self._by_name[name]
+
+    @property
+    def baseline(self) -> dict[str, str]:
+        """The params that change nothing."""
+        return {candidate.name: candidate.baseline for candidate in self.candidates}
+
+    def assignment(self, params: Mapping[str, str]) -> Assignment:
+        """What to ask of Kconfig: the gate, and every candidate that leaves its baseline value."""
+        asked = dict(self.gate.values)
+        for name, value in params.items():
+            candidate = self._by_name.get(name)
+            if candidate is None or value == candidate.baseline:
+                continue
+            asked.update({value: "y"} if candidate.kind == "choice" else {name: value})
+        return Assignment(asked)
+
+    def effective(self, params: Mapping[str, str]) -> dict[str, str]:
+        """What each candidate's value becomes when that is asked; Kconfig has the last word."""
+        return self._effective(self.assignment(params))
+
+    def effective_of_baseline(self) -> dict[str, str]:
+        """Each candidate's value in the untouched defconfig, the gate not opened."""
+        return self._effective(Assignment({}))
+
+    def lost(self, params: Mapping[str, str]) -> list[str]:
+        """Symbols of the keep-list that those params would change."""
+        values = self.tree.values(self.assignment(params), self.keep)
+        before = self.tree.values(self.gate, self.keep)
+        return [name for name in self.keep if values[name] != before[name]]
+
+    def _effective(self, assignment: Assignment) -> dict[str, str]:
+        names = {one for candidate in self.candidates for one in _symbols(candidate)}
+        values = self.tree.values(assignment, names)
+        return {candidate.name: _value(candidate, values) for candidate in self.candidates}
+
+
+def build_space(
+    tree: SymbolTree,
+    settings: OptionSettings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Space:
+    """Find the candidates of a tree whose base configuration is loaded.
+
+    They are: every visible bool and tristate that is built in (of those that something selects at
+    present too: that something may be dropped); every visible choice with more than one member to
+    choose; the study's ranges of integers; and the study's options that may save by being on.
+
+    Args:
+        tree: with its base loaded.
+        settings: the study's option lists.
+        on_progress: called with (candidates probed, all).
+
+    Raises:
+        UserError: the study names a symbol that the tree does not have (except in ``turn_on`` and
+            ``gate``, which may name symbols of other versions and are then recorded as excluded).
+    """
+    _check_names(tree, settings)
+    excluded = [
+        Refusal(name, "y", "", f"{tree.tree.name} has no such symbol")
+        for name in (*settings.gate, *settings.turn_on)
+        if not tree.known(name)
+    ]
+    gate = Assignment({name: "y" for name in settings.gate if tree.known(name)})
+    options = {option.name: option for option in tree.options(gate)}
+    found = [
+        candidate
+        for candidate in _candidates(options, settings, excluded)
+        if not settings.try_only or _named(candidate, settings.try_only)
+    ]
+    for name in settings.try_only:
+        if not any(_named(candidate, (name,)) for candidate in found):
+            excluded.append(Refusal(name, "", options[name].value if name in options else "",
+                                    _no_candidate(options.get(name))))
+    space = Space(tree, gate, tuple(found), (), settings.keep, {one.name: one for one in found})
+    kept: list[Candidate] = []
+    start = space.effective({})
+    for number, candidate in enumerate(found, 1):
+        if on_progress is not None:
+            on_progress(number, len(found))
+        change = {candidate.name: candidate.alternatives[0]}
+        if lost := space.lost(change):
+            excluded.append(
+                Refusal(candidate.name, candidate.alternatives[0], candidate.baseline,
+                        "would change " + ", ".join(lost) + ", which the study keeps")
+            )
+            continue
+        after = space.effective(change)
+        drops = {name for name, value in after.items() if value != start[name]} - {candidate.name}
+        kept.append(replace(candidate, drops=frozenset(drops)))
+    names = {one.name for one in kept}
+    kept = [replace(one, drops=one.drops & names) for one in kept]
+    return Space(
+        tree, gate, tuple(kept), tuple(excluded), settings.keep, {one.name: one for one in kept}
+    )
+
+
+def _check_names(tree: SymbolTree, settings: OptionSettings) -> None:
+    for role, names in (
+        ("keep", settings.keep),
+        ("leave", settings.leave),
+        ("try", settings.try_only),
+        ("ranges", tuple(settings.ranges)),
+    ):
+        for name in names:
+            if not tree.known(name):
+                similar = tree.similar(name)
+                raise UserError(
+                    f"The study's options.{role} names {name}, which {tree.tree.name} does not have.",
+                    f"Did you mean {' or '.join(similar)}?" if similar else "Remove it.",
+                )
+
+
+def _candidates(
+    options: Mapping[str, Option], settings: OptionSettings, excluded: list[Refusal]
+) -> Iterable[Candidate]:
+    untouched = {*settings.keep, *settings.leave, *settings.gate}
+    choices: set[tuple[str, ...]] = set()
+    for option in options.values():
+        if not option.visible or option.name in untouched:
+            continue
+        if option.choice:
+            if option.choice not in choices and not untouched & set(option.choice):
+                choices.add(option.choice)
+                if (candidate := _choice(option, options, settings)) is not None:
+                    yield candidate
+        elif option.name in settings.ranges:
+            if (candidate := _integer(option, settings, excluded)) is not None:
+                yield candidate
+        elif option.type in ("bool", "tristate") and option.value == "y":
+            yield Candidate(option.name, "bool", "y", ("n",), option.menu, option.prompt)
+        elif option.name in settings.turn_on and option.value == "n":
+            yield Candidate(option.name, "bool", "n", ("y",), option.menu, option.prompt)
+    for name in (*settings.ranges, *settings.turn_on):
+        if name in options and not options[name].visible:
+            excluded.append(Refusal(name, "", options[name].value, "not visible"))
+        elif name not in options and not any(name in refusal.symbol for refusal in excluded):
+            excluded.append(Refusal(name, "", "", "has no prompt"))
+
+
+def _choice(
+    option: Option, options: Mapping[str, Option], settings: OptionSettings
+) -> Candidate | None:
+    members = [options[name] for name in option.choice if name in options]
+    chosen = next((one.name for one in members if one.value == "y"), None)
+    others = [one.name for one in members if "y" in one.settable and one.name != chosen]
+    if chosen is None or not others:
+        return None
+    hinted = [name for name in others if name in settings.turn_on]
+    rest = [name for name in others if name not in hinted]
+    name = "|".join(one.name for one in members if one.settable)
+    return Candidate(
+        name, "choice", chosen, (*hinted, *rest), option.menu, option.prompt, bool(hinted)
+    )
+
+
+def _integer(
+    option: Option, settings: OptionSettings, excluded: list[Refusal]
+) -> Candidate | None:
+    least, most = settings.ranges[option.name]
+    if option.legal is not None:
+        least, most = max(least, option.legal[0]), min(most, option.legal[1])
+    if option.type != "int" or least > most:
+        excluded.append(
+            Refusal(option.name, f"{settings.ranges[option.name]}", option.value,
+                    f"no integer in its legal range {option.legal}")
+        )
+        return None
+    steps = min(most - least, MOST_INTEGER_VALUES - 1)
+    spread = [least + round(step * (most - least) / max(1, steps)) for step in range(steps + 1)]
+    values = tuple(str(value) for value in spread if str(value) != option.value)
+    if not values:
+        return None
+    return Candidate(option.name, "int", option.value, values, option.menu, option.prompt)
+
+
+def _named(candidate: Candidate, names: Iterable[str]) -> bool:
+    return not set(_symbols(candidate)).isdisjoint(names)
+
+
+def _no_candidate(option: Option | None) -> str:
+    if option is None:
+        return "has no prompt"
+    if not option.visible:
+        return "not visible"
+    return f"is {option.value} and can take {', '.join(option.settable) or 'nothing else'}"
+
+
+def _symbols(candidate: Candidate) -> tuple[str, ...]:
+    return tuple(candidate.name.split("|")) if candidate.kind == "choice" else (candidate.name,)
+
+
+def _value(candidate: Candidate, values: Mapping[str, str]) -> str:
+    if candidate.kind != "choice":
+        value = values[candidate.name]
+        # A bool that a module-capable tree made 'm' is not in the image; an integer whose prompt
+        # went away has no value, and nothing that costs RAM by it.
+        return "n" if value == "m" else value
+    return next((name for name in _symbols(candidate) if values[name] == "y"), "n")

@@ -1,0 +1,218 @@
+"""One variant: build, boot, smoke checks, measure, and what that amounts to.
+
+Runs in a worker; returns a record and writes nothing but its logs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from optimizer.board import smoke
+from optimizer.errors import MachineFault
+from optimizer.kernel.kbuild import BuildTree
+from optimizer.kernel.kconfig import config_digest
+from optimizer.memory import bootlog
+from optimizer.records import (
+    Assignment,
+    BootResult,
+    BootState,
+    BuildResult,
+    Measurement,
+    Outcome,
+    ResolvedConfig,
+    Trial,
+)
+from optimizer.settings import StudySettings
+
+PhaseReport = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a worker is given: a resolved configuration and where it came from."""
+
+    number: int
+    sampler: str
+    params: Mapping[str, str]
+    assignment: Assignment
+    effective: Mapping[str, str]
+    resolved: ResolvedConfig
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The trial was given up because the run is ending; nothing of it counts."""
+
+
+class Slot:
+    """A build tree in use, and what is evaluated with it.
+
+    Args:
+        settings: the study.
+        folder: the build tree's folder.
+        env: environment for children.
+        jobs: parallel compilers.
+        tools: names and versions recorded with every trial.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        folder: Path,
+        env: Mapping[str, str],
+        jobs: int,
+        tools: Mapping[str, str],
+    ) -> None:
+        self._settings = settings
+        self._tools = dict(tools)
+        self._tree = BuildTree(settings.kernel, folder, env, jobs)
+        self._device_tree: Path | None = None
+
+    def close(self) -> None:
+        """Give the build tree back."""
+        self._tree.close()
+
+    def evaluate(
+        self,
+        variant: Variant,
+        log_dir: Path,
+        on_phase: PhaseReport,
+        cancel: threading.Event,
+    ) -> Trial:
+        """Build, boot and check a variant.
+
+        Args:
+            variant: what to build.
+            log_dir: folder for build.log and console.log; made afresh.
+            on_phase: called with (phase, detail): configure, build, boot, smoke.
+            cancel: set to give up.
+
+        Raises:
+            Cancelled: ``cancel`` was set before the variant was done.
+            MachineFault: the machine failed; the variant may be tried again.
+            UserError: the study names something that does not exist.
+        """
+        started, began = time.monotonic(), datetime.now(UTC)
+        log_dir = fresh_folder(log_dir)
+        build = self.build(variant.resolved.text, log_dir / "build.log", on_phase, cancel)
+        boot: BootResult | None = None
+        measurement: Measurement | None = None
+        outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
+        if build.ok and build.image is not None:
+            boot = self.boot(build.image, log_dir, on_phase, cancel)
+            outcome, reason, measurement = judge(boot)
+        resolved = variant.resolved
+        if (used := config_digest(build.config_text)) != resolved.digest:
+            # The kernel's own tools have the last word on what was built.
+            resolved = dataclasses.replace(resolved, digest=used, text=build.config_text)
+        return Trial(
+            number=variant.number,
+            outcome=outcome,
+            sampler=variant.sampler,
+            params=variant.params,
+            assignment=variant.assignment,
+            effective=variant.effective,
+            resolved=resolved,
+            objective=objective(self._settings, measurement) if outcome is Outcome.PASSED else None,
+            build=build,
+            boot=boot,
+            measurement=measurement,
+            reason=reason,
+            started_at=began.isoformat(timespec="seconds"),
+            seconds=time.monotonic() - started,
+            log_dir=log_dir,
+            tools=self._tools,
+        )
+
+    def build(
+        self, config: str, log: Path, on_phase: PhaseReport, cancel: threading.Event
+    ) -> BuildResult:
+        """Build the image, and the board's device tree the first time.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        on_phase("configure", "")
+        build = self._tree.build(
+            config, log, on_object=lambda count: on_phase("build", str(count)), cancel=cancel
+        )
+        if cancel.is_set():
+            raise Cancelled
+        if build.ok and self._device_tree is None:
+            self._device_tree = self._tree.build_device_tree(log)
+        return build
+
+    def boot(
+        self, image: Path, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
+    ) -> BootResult:
+        """Boot the image and run the study's checks.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        on_phase("boot", "")
+        boot = smoke.evaluate(
+            self._settings.board,
+            image,
+            self._device_tree,
+            self._settings.initramfs,
+            self._settings.suites,
+            log_dir,
+            on_phase=on_phase,
+            cancel=cancel,
+        )
+        if cancel.is_set():
+            raise Cancelled
+        return boot
+
+
+def judge(boot: BootResult) -> tuple[Outcome, str, Measurement | None]:
+    """What a boot amounts to: outcome, reason when it did not pass, and the figures if any."""
+    if boot.state is not BootState.READY:
+        detail = f": {boot.detail}" if boot.detail else ""
+        return Outcome.BOOT_FAILED, f"{boot.state.value}{detail}", None
+    try:
+        measurement = bootlog.measure(boot.kernel_log, boot.meminfo_text)
+    except ValueError as error:
+        return Outcome.SMOKE_FAILED, f"no figures: {error}", None
+    for check in boot.checks:
+        if not check.passed:
+            return Outcome.SMOKE_FAILED, f"{check.suite}/{check.name}: {check.detail}", measurement
+    return Outcome.PASSED, "", measurement
+
+
+def objective(settings: StudySettings, measurement: Measurement | None) -> float | None:
+    """The figure that the study maximizes, in kB; None when it was not measured."""
+    if measurement is None:
+        return None
+    if settings.objective == "mem_available":
+        available = measurement.mem_available_kb
+        return None if available is None else float(available)
+    return float(measurement.mem_total_kb)
+
+
+def fresh_folder(folder: Path) -> Path:
+    """An empty folder of that path: what an interrupted trial left there is removed.
+
+    Raises:
+        MachineFault: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+    except OSError as error:
+        raise MachineFault(f"{folder} cannot be written: {error}.", "Check the disk.") from error
+    return folder
+
+
+def _build_reason(build: BuildResult) -> str:
+    if build.timed_out:
+        return f"no image after {build.seconds:.0f} s"
+    return build.errors[0] if build.errors else "make failed; see the log"
