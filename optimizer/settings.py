@@ -76,11 +76,16 @@ class CheckSettings(_Frozen):
     ``kind``:
       * ``command``: ``command`` is typed at the prompt; its output must match ``expect`` (a
         regular expression, searched, ``^`` and ``$`` at lines).
-      * ``typed``: ``bytes`` characters are typed at once into ``command``; its output must match.
+      * ``typed``: ``bytes`` random characters are typed at once, in lines, into ``command``; its
+        output must match. ``{md5:typed}`` in ``expect`` stands for their checksum.
       * ``host_clock``: the output's first match of ``expect`` has a group 1 with seconds since
         1970, which must be within ``tolerance_seconds`` of the host's clock.
       * ``reboot``: ``command`` is typed and the machine must end by itself, cleanly; then it is
-        started again with the same flash, and the checks after this one run on the second boot.
+        started again with the same flash, and the shell must come again.
+
+    ``boot`` numbers the boot that the check runs on. Those of boot 1 run first, in the order of
+    their suites, then its reboot checks, then the checks of boot 2, and so on. Reboot checks of one
+    boot with the same ``command`` are one restart, so suites share what each of them asks for.
 
     ``files`` are made afresh for each trial in the folder that TFTP serves: name -> bytes of
     random content; ``{md5:NAME}`` in ``command`` and ``expect`` stands for that file's checksum.
@@ -91,9 +96,10 @@ class CheckSettings(_Frozen):
     command: str = Field(min_length=1)
     expect: str = ""
     timeout_seconds: float = Field(default=10.0, gt=0)
+    boot: int = Field(default=1, ge=1, le=9)
     bytes: int = Field(default=0, ge=0, le=1 << 20)
     tolerance_seconds: float = Field(default=5.0, gt=0)
-    files: Mapping[str, int] = Field(default_factory=dict)
+    files: Mapping[FileStem, int] = Field(default_factory=dict)
 
     @field_validator("expect")
     @classmethod
@@ -116,6 +122,23 @@ class Suite(_Frozen):
     description: str = ""
     include: tuple[FileStem, ...] = ()
     check: tuple[CheckSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _restarts_are_asked_for(self) -> Suite:
+        restarts = {check.boot for check in self.check if check.kind == "reboot"}
+        for check in self.check:
+            if missing := sorted(set(range(1, check.boot)) - restarts):
+                raise ValueError(
+                    f"check {check.name!r} is for boot {check.boot}, but nothing restarts the "
+                    f"machine after boot {missing[0]}: a check of kind 'reboot' is needed"
+                )
+        return self
+
+
+def checks_in_order(suites: Iterable[Suite]) -> tuple[tuple[str, CheckSettings], ...]:
+    """(suite, check) in the order they run: boot by boot, what restarts the machine last."""
+    checks = [(suite.name, check) for suite in suites for check in suite.check]
+    return tuple(sorted(checks, key=lambda one: (one[1].boot, one[1].kind == "reboot")))
 
 
 class OptionSettings(_Frozen):
@@ -173,8 +196,8 @@ class StudySettings(_Frozen):
 
     @property
     def checks(self) -> tuple[tuple[str, CheckSettings], ...]:
-        """(suite, check) in the order they run; those of the last boot come last."""
-        return tuple((suite.name, check) for suite in self.suites for check in suite.check)
+        """(suite, check) in the order they run."""
+        return checks_in_order(self.suites)
 
 
 def cache_folder() -> Path:
