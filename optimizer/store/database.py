@@ -37,6 +37,9 @@ APPLICATION_ID = 1296387412
 BUSY_SECONDS = 5.0
 # Activity is written often and is worth nothing later: it never waits for long.
 ACTIVITY_BUSY_SECONDS = 0.2
+MIGRATIONS = Path(__file__).parent / "migrations"
+# What SQLite answers, by its version, when it cannot make the files that readers need.
+_NO_PLACE_FOR_WAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _ALL = (0, (1 << 63) - 1)
 
 
@@ -151,7 +154,7 @@ class Database:
             try:
                 return cls._reading(path, "mode=ro", busy_seconds)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                if error.sqlite_errorcode & 0xFF not in _NO_PLACE_FOR_WAL:
                     raise
                 # WAL readers need two files beside the database, which cannot be made here.
                 # Without a log of pending commits the file by itself is everything.
@@ -600,7 +603,7 @@ def _now() -> str:
 def _migrations() -> Migrations:
     """The migrations in the order of their file names; a file once released never changes."""
     known = Migrations("memtotal")
-    for path in sorted((Path(__file__).parent / "migrations").glob("*.sql")):
+    for path in sorted(MIGRATIONS.glob("*.sql")):
         sql = path.read_text(encoding="utf-8")
 
         def apply(db: sqlite_utils.Database, /, sql: str = sql) -> None:
@@ -646,6 +649,8 @@ def _prepare(path: Path, connection: sqlite_utils.Database) -> None:
 def _require(path: Path) -> None:
     if not path.exists():
         raise UserError(f"There is no {path}.", "A run makes it: memtotal run STUDY")
+    if path.is_dir():
+        raise denied(path, "it is a folder")
 
 
 def _examine(path: Path, connection: sqlite_utils.Database) -> bool:
@@ -662,15 +667,13 @@ def _examine(path: Path, connection: sqlite_utils.Database) -> bool:
     if findings != ["ok"]:
         raise damaged(path, "; ".join(findings))
     migrations = _migrations()
-    known = {one.name for one in migrations.pending(connection)}
     applied = {one.name for one in migrations.applied(connection)}
-    shipped = {path.stem for path in (Path(__file__).parent / "migrations").glob("*.sql")}
-    if newer := sorted(applied - shipped):
+    if newer := sorted(applied - {file.stem for file in MIGRATIONS.glob("*.sql")}):
         raise UserError(
             f"{path} was written by a newer version of memtotal ({', '.join(newer)}).",
             "Update memtotal, or choose another study name.",
         )
-    return bool(known)
+    return bool(migrations.pending(connection))
 
 
 def _not_comparable(
