@@ -1,0 +1,1 @@
+"""What the stored trials say: savings, exports, reports. Pure functions over records."""
