@@ -28,5 +28,5 @@ class UserError(MemtotalError):
     """Input, installation or configuration that the user can mend."""
 
 
-class MachineFault(MemtotalError):
+class MachineFault(MemtotalError):  # noqa: N818 - a fault is what it is
     """The machine failed (disk full, a process that cannot start), not the variant."""

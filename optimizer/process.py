@@ -98,7 +98,7 @@ def run_logged(
             sink.flush()
             if shutil.which(argv[0], path=env.get("PATH")) is None:
                 raise UserError(f"{argv[0]} is not installed.", "Run: memtotal doctor")
-            child = subprocess.Popen(  # noqa: S603 - argv is a list built by this package
+            child = subprocess.Popen(
                 bound_to_parent(argv, "TERM"),
                 cwd=cwd,
                 env=dict(env),

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from optimizer.errors import UserError
 
@@ -34,7 +42,7 @@ class _Frozen(BaseModel):
 
 
 class KernelSettings(_Frozen):
-    """The kernel tree and how an image is built from it. ``{cache}`` stands for the cache folder."""
+    """The kernel tree and how an image is built from it; ``{cache}`` is the cache folder."""
 
     tree: Path
     arch: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -211,6 +219,11 @@ def cache_folder() -> Path:
     return Path(base).expanduser().absolute() / "memtotal"
 
 
+def results_folder() -> Path:
+    """Where studies keep their results: ``MEMTOTAL_RESULTS``, else ``results`` in this folder."""
+    return Path(os.environ.get("MEMTOTAL_RESULTS") or "results").expanduser().absolute()
+
+
 def environment() -> dict[str, str]:
     """What of the user's environment the children get: enough to find programs, no more.
 
@@ -231,7 +244,7 @@ def load_study(study: str) -> StudySettings:
         study: path of a TOML file, or the name of one in ``configs/``.
 
     Raises:
-        UserError: no such file, not TOML, or a wrong key or value; says where and what was expected.
+        UserError: no such file, not TOML, or a wrong key or value; says where.
     """
     path = _find_study(study)
     text, data = _read_toml(path)
@@ -272,7 +285,11 @@ def _find(folder: str, name: str, study: Path) -> Path:
     for base in (study.parent, SHIPPED_CONFIGS):
         if (path := base / folder / f"{name}.toml").is_file():
             return path
-    known = {path.stem for base in (study.parent, SHIPPED_CONFIGS) for path in base.glob(f"{folder}/*.toml")}
+    known = {
+        path.stem
+        for base in (study.parent, SHIPPED_CONFIGS)
+        for path in base.glob(f"{folder}/*.toml")
+    }
     raise UserError(
         f"{study}: there is no {folder}/{name}.toml.",
         f"Known: {', '.join(sorted(known)) or 'none'}.",
@@ -327,9 +344,7 @@ def _expect(path: Path, text: str, key: str, holds: bool, expected: str) -> None
         raise UserError(f"{_place(path, text, (key,))}: {key}: expected {expected}.")
 
 
-def _validated(
-    model: type[Model], data: Mapping[str, Any], path: Path, text: str
-) -> Model:
+def _validated(model: type[Model], data: Mapping[str, Any], path: Path, text: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:

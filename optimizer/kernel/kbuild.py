@@ -38,35 +38,45 @@ _MACHINE = re.compile(
 )
 _UNCLEAN = re.compile(r"source tree is not clean|please run '?make.* mrproper")
 _MARKER = ".building"
+LEFT_OVER_SECONDS = 5.0
 
 
 class BuildTree:
-    """An output folder of kbuild (``make O=``), locked for the life of this object.
-
-    Args:
-        settings: the kernel's part of the study.
-        folder: the output folder; made when missing.
-        env: environment for make.
-        jobs: parallel compilers (``make -j``).
-
-    Raises:
-        MachineFault: the tree is in use by another process for longer than a minute.
-    """
+    """An output folder of kbuild (``make O=``), locked until it is closed. Made by :meth:`open`."""
 
     def __init__(
-        self, settings: KernelSettings, folder: Path, env: Mapping[str, str], jobs: int
+        self, settings: KernelSettings, lock: FolderLock, env: Mapping[str, str], jobs: int
     ) -> None:
-        self.folder = folder
+        self.folder = lock.folder
         self._settings = settings
         self._env = dict(env) | REPRODUCIBLE
         self._jobs = jobs
-        self._lock = FolderLock(folder)
-        if not self._lock.acquire(Deadline(60.0)):
-            raise MachineFault(
-                f"The build tree {folder} is in use by process {self._lock.holder()}.",
-                "Wait for it, or use --jobs for more trees.",
-            )
+        self._lock = lock
         self._recover()
+
+    @classmethod
+    def open(
+        cls, settings: KernelSettings, folder: Path, env: Mapping[str, str], jobs: int
+    ) -> BuildTree | None:
+        """Lock an output folder.
+
+        Args:
+            settings: the kernel's part of the study.
+            folder: the output folder; made when missing.
+            env: environment for make.
+            jobs: parallel compilers (``make -j``).
+
+        Returns:
+            None when another process uses it. What a killed run left over goes on for a moment,
+            so a tree is given up only after some seconds.
+
+        Raises:
+            MachineFault: the folder cannot be written.
+        """
+        lock = FolderLock(folder)
+        if not lock.acquire(Deadline(LEFT_OVER_SECONDS)):
+            return None
+        return cls(settings, lock, env, jobs)
 
     def close(self) -> None:
         """Give the tree back."""
@@ -176,7 +186,7 @@ class BuildTree:
         done, seen = self._make(self._settings.device_tree, log, deadline, None, None)
         if done.returncode != 0:
             raise UserError(
-                f"The device tree {self._settings.device_tree} cannot be built: {' / '.join(seen[-3:])}",
+                f"{self._settings.device_tree} cannot be built: {' / '.join(seen[-3:])}",
                 f"Correct 'device_tree' in the study; see {log}.",
             )
         return self.device_tree
@@ -221,7 +231,9 @@ class BuildTree:
         if done.returncode != 0:
             for line in seen:
                 if _MACHINE.search(line):
-                    raise MachineFault(f"The build failed for the machine's reasons: {line}", f"See {log}.")
+                    raise MachineFault(
+                        f"The build failed for the machine's reasons: {line}", f"See {log}."
+                    )
                 if _UNCLEAN.search(line):
                     raise UserError(
                         f"{self._settings.tree} cannot be built out of tree: make ran in it once.",

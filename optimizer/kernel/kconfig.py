@@ -12,14 +12,14 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kconfiglib
 
-from optimizer.errors import MachineFault, UserError
+from optimizer.errors import UserError
 from optimizer.records import Assignment, Refusal, ResolvedConfig
 
 _TYPES = {
@@ -29,6 +29,9 @@ _TYPES = {
     kconfiglib.HEX: "hex",
     kconfiglib.STRING: "string",
 }
+# kconfiglib has no types; these names say at least which of its objects is meant.
+_Symbol = Any
+_Node = Any
 _SETTING = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$")
 
 
@@ -66,9 +69,7 @@ class SymbolTree:
         UserError: not a kernel tree, no such architecture, or Kconfig files that cannot be read.
     """
 
-    def __init__(
-        self, tree: Path, arch: str, cross_compile: str, env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, tree: Path, arch: str, cross_compile: str, env: Mapping[str, str]) -> None:
         self.tree = tree
         self.arch = arch
         self.version = kernel_version(tree)
@@ -191,7 +192,7 @@ class SymbolTree:
         else:
             self._restore_value(symbol)
 
-    def _restore_value(self, symbol: Any) -> None:
+    def _restore_value(self, symbol: _Symbol) -> None:
         if symbol.name in self._base_user:
             symbol.set_value(self._base_user[symbol.name])
         else:
@@ -206,7 +207,7 @@ class SymbolTree:
             defconfig = minimal.read_text(encoding="utf-8")
         return ResolvedConfig(config_digest(text), text, defconfig, refused)
 
-    def _option(self, symbol: Any, node: Any) -> Option:
+    def _option(self, symbol: _Symbol, node: _Node) -> Option:
         legal = None
         if symbol.orig_type in (kconfiglib.INT, kconfiglib.HEX):
             legal = _legal_range(symbol)
@@ -249,14 +250,16 @@ def kernel_version(tree: Path) -> str:
         head = (tree / "Makefile").read_text(encoding="utf-8", errors="replace")[:2000]
     except OSError:
         head = ""
-    parts = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(.*?)\s*$", head, re.M))
+    parts = dict(
+        re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(.*?)\s*$", head, re.M)
+    )
     if not {"VERSION", "PATCHLEVEL"} <= parts.keys() or not (tree / "Kconfig").is_file():
         raise UserError(
             f"{tree} is not a kernel source tree.",
             "Run `make setup` for the shipped studies, or correct `tree` in the study.",
         )
-    dotted = ".".join(parts[key] for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL") if parts.get(key))
-    return dotted + parts.get("EXTRAVERSION", "")
+    numbers = (str(parts.get(key, "")) for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
+    return ".".join(filter(None, numbers)) + str(parts.get("EXTRAVERSION", ""))
 
 
 def config_digest(text: str) -> str:
@@ -307,7 +310,7 @@ def compiler_version(compiler: str, env: Mapping[str, str]) -> str:
         UserError: the compiler is not installed or does not run.
     """
     try:
-        said = subprocess.run(  # noqa: S603 - the name comes from the study, no shell is involved
+        said = subprocess.run(
             [compiler, "--version"], env=dict(env), capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
@@ -348,14 +351,14 @@ class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
     def _functions(self, functions: dict[str, Any]) -> None:
         answers: dict[str, str] = {}
 
-        def shell(kconf: Any, _name: str, command: str) -> str:
+        def shell(kconf: _Node, _name: str, command: str) -> str:
             if command not in answers:
                 answers[command] = _shell(command, self.scratch)
             return answers[command]
 
         self._replaced_functions = functions | {"shell": (shell, 1, 1)}
 
-    def _tokenize(self, line: str) -> Any:
+    def _tokenize(self, line: str) -> _Node:
         word = line.strip()
         if word == "modules":
             line = "option modules"
@@ -366,7 +369,7 @@ class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
 
 def _shell(command: str, folder: str) -> str:
     said = subprocess.run(
-        ["/bin/sh", "-c", command],  # noqa: S603 - Kconfig's $(shell,...) is a shell command
+        ["/bin/sh", "-c", command],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -388,7 +391,7 @@ def _check_defconfig(path: Path) -> None:
             )
 
 
-def _legal_range(symbol: Any) -> tuple[int, int] | None:
+def _legal_range(symbol: _Symbol) -> tuple[int, int] | None:
     base = 16 if symbol.orig_type is kconfiglib.HEX else 10
     for low, high, condition in symbol.ranges:
         if kconfiglib.expr_value(condition):
@@ -399,7 +402,7 @@ def _legal_range(symbol: Any) -> tuple[int, int] | None:
     return None
 
 
-def _selectors(symbol: Any) -> tuple[str, ...]:
+def _selectors(symbol: _Symbol) -> tuple[str, ...]:
     """Symbols whose select is in force now."""
     if kconfiglib.expr_value(symbol.rev_dep) == 0:
         return ()
@@ -412,7 +415,7 @@ def _selectors(symbol: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _menu(node: Any) -> tuple[str, ...]:
+def _menu(node: _Node) -> tuple[str, ...]:
     titles = []
     above = node.parent
     while above is not None and above.parent is not None:
@@ -422,7 +425,7 @@ def _menu(node: Any) -> tuple[str, ...]:
     return tuple(reversed(titles))
 
 
-def _same(got: str, asked: str, symbol: Any) -> bool:
+def _same(got: str, asked: str, symbol: _Symbol) -> bool:
     if symbol is not None and symbol.orig_type is kconfiglib.HEX and got and asked:
         return int(got, 16) == int(asked, 16)
     return got == asked

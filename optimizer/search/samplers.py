@@ -4,10 +4,10 @@ Elimination keeps, for every change not yet made, the probability that it breaks
 next for the batch with the greatest expected saving: (sum of savings) x (probability that all of it
 works). A batch that works is kept. A batch that fails makes each of its members more suspect, so
 that what is asked next is a part of it, and its members are told apart in the end. That is the
-probabilistic form of delta debugging (Wang et al., "Probabilistic Delta Debugging", ESEC/FSE 2021),
-here with weights, with groups (a change takes along everything that Kconfig drops with it), and with
-exact inference where it is possible: once a member of a failed batch is known to be needed, that
-batch says nothing against the others.
+probabilistic form of delta debugging (Wang et al., "Probabilistic Delta Debugging", ESEC/FSE
+2021), here with weights, with groups (a change takes along everything that Kconfig drops with it),
+and with exact inference where it is possible: once a member of a failed batch is known to be
+needed, that batch says nothing against the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORKS = "works"
 Change = tuple[str, str]
 
 
-class NothingLeft(MemtotalError):
+class NothingLeftError(MemtotalError):
     """The sampler has no variant left that could be better."""
 
 
@@ -50,9 +50,7 @@ class Belief:
 SAMPLERS = ("elimination", "tpe", "random", "nsga2")
 
 
-def make_sampler(
-    name: str, space: Space, beliefs: Mapping[str, Belief], seed: int
-) -> BaseSampler:
+def make_sampler(name: str, space: Space, beliefs: Mapping[str, Belief], seed: int) -> BaseSampler:
     """The sampler of that name, one of :data:`SAMPLERS`."""
     if name == "elimination":
         return EliminationSampler(space, beliefs)
@@ -93,14 +91,14 @@ class EliminationSampler(BaseSampler):
         """The next batch on top of the best variant so far.
 
         Raises:
-            NothingLeft: every change was made or is known to break something.
+            NothingLeftError: every change was made or is known to break something.
         """
         others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
         return self._next(_Knowledge(self._start, self._needed, self._speculative).read(others))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
-    ) -> Any:
+    ) -> str:
         """The baseline's value: only for parameters that are none of the space's."""
         return self._space.candidate(name).baseline
 
@@ -120,12 +118,12 @@ class EliminationSampler(BaseSampler):
                 params = self._space.baseline | base | dict(batch)
                 after = self._space.effective(params)
                 made = known.changes(after) - known.changes(known.best)
-                if made and frozenset(known.changes(after)) not in known.seen:
-                    if not self._space.lost(params):
-                        return params
+                untried = made and frozenset(known.changes(after)) not in known.seen
+                if untried and not self._space.lost(params):
+                    return params
                 # Refused, or tried before in another guise: without its least certain member.
                 moves.remove(max(batch, key=lambda move: (known.risk(move), self._rank[move[0]])))
-        raise NothingLeft("Every change was made or is known to break something.")
+        raise NothingLeftError("Every change was made or is known to break something.")
 
     def _hinted_moves(self, known: _Knowledge) -> list[Change]:
         moves = (self._move(one, known) for one in self._space.candidates if one.hinted)
@@ -160,15 +158,17 @@ class EliminationSampler(BaseSampler):
                 scored.append((risk / saving, self._rank[move[0]], move, group))
         scored.sort(key=lambda row: row[:2])
         together: set[Change] = set()
-        best, best_length, risk, saving = 0.0, 0, 0.0, 0.0
-        for length, (_price, _rank, _move, group) in enumerate(scored, 1):
-            for one in group - together:
-                risk -= math.log1p(-min(known.risk(one), 1.0 - 1e-12))
-                saving += self._saving(one)
-            together |= group
-            if saving * math.exp(-risk) > best:
-                best, best_length = saving * math.exp(-risk), length
-        return [move for _price, _rank, move, _group in scored[:best_length]]
+        batch: list[Change] = []
+        risk, saving = 0.0, 0.0
+        for _price, _rank, move, group in scored:
+            added = group - together
+            more_risk = risk - sum(math.log1p(-min(known.risk(one), 1.0 - 1e-12)) for one in added)
+            more_saving = saving + sum(self._saving(one) for one in added)
+            if more_saving * math.exp(-more_risk) > saving * math.exp(-risk):
+                batch.append(move)
+                together |= group
+                risk, saving = more_risk, more_saving
+        return batch
 
     def _group(self, move: Change, known: _Knowledge) -> frozenset[Change]:
         """The move and what Kconfig drops with it that is not dropped yet."""
@@ -241,9 +241,7 @@ class _Knowledge:
         made = self.changes(self.best)
         suspects = [changes - made for changes in failed if changes - made]
         certain: set[Change] = set()
-        while alone := {
-            next(iter(one)) for one in suspects if len(one) == 1 and not one & certain
-        }:
+        while alone := {next(iter(one)) for one in suspects if len(one) == 1 and not one & certain}:
             certain |= alone
         self._risks = dict.fromkeys(certain, 1.0)
         for group in suspects:

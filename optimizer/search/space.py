@@ -132,8 +132,14 @@ def build_space(
     ]
     for name in settings.try_only:
         if not any(_named(candidate, (name,)) for candidate in found):
-            excluded.append(Refusal(name, "", options[name].value if name in options else "",
-                                    _no_candidate(options.get(name))))
+            excluded.append(
+                Refusal(
+                    name,
+                    "",
+                    options[name].value if name in options else "",
+                    _no_candidate(options.get(name)),
+                )
+            )
     space = Space(tree, gate, tuple(found), (), settings.keep, {one.name: one for one in found})
     kept: list[Candidate] = []
     start = space.effective({})
@@ -143,8 +149,12 @@ def build_space(
         change = {candidate.name: candidate.alternatives[0]}
         if lost := space.lost(change):
             excluded.append(
-                Refusal(candidate.name, candidate.alternatives[0], candidate.baseline,
-                        "would change " + ", ".join(lost) + ", which the study keeps")
+                Refusal(
+                    candidate.name,
+                    candidate.alternatives[0],
+                    candidate.baseline,
+                    "would change " + ", ".join(lost) + ", which the study keeps",
+                )
             )
             continue
         after = space.effective(change)
@@ -168,7 +178,7 @@ def _check_names(tree: SymbolTree, settings: OptionSettings) -> None:
             if not tree.known(name):
                 similar = tree.similar(name)
                 raise UserError(
-                    f"The study's options.{role} names {name}, which {tree.tree.name} does not have.",
+                    f"options.{role} names {name}, which {tree.tree.name} does not have.",
                     f"Did you mean {' or '.join(similar)}?" if similar else "Remove it.",
                 )
 
@@ -216,16 +226,18 @@ def _choice(
     )
 
 
-def _integer(
-    option: Option, settings: OptionSettings, excluded: list[Refusal]
-) -> Candidate | None:
+def _integer(option: Option, settings: OptionSettings, excluded: list[Refusal]) -> Candidate | None:
     least, most = settings.ranges[option.name]
     if option.legal is not None:
         least, most = max(least, option.legal[0]), min(most, option.legal[1])
     if option.type != "int" or least > most:
         excluded.append(
-            Refusal(option.name, f"{settings.ranges[option.name]}", option.value,
-                    f"no integer in its legal range {option.legal}")
+            Refusal(
+                option.name,
+                f"{settings.ranges[option.name]}",
+                option.value,
+                f"no integer in its legal range {option.legal}",
+            )
         )
         return None
     steps = min(most - least, MOST_INTEGER_VALUES - 1)

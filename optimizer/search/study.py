@@ -52,7 +52,7 @@ class Study:
             number: the trial's number in the store.
 
         Raises:
-            optimizer.search.samplers.NothingLeft: the sampler has nothing left to try.
+            optimizer.search.samplers.NothingLeftError: the sampler has nothing left to try.
         """
         self._study.sampler = make_sampler(
             self._sampler, self._space, self._beliefs, self._seed * 1_000_003 + number

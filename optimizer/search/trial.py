@@ -8,15 +8,18 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from optimizer.board import smoke
 from optimizer.errors import MachineFault
+from optimizer.kernel import elf, ownership
+from optimizer.kernel.elf import Function
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import config_digest
+from optimizer.kernel.ownership import ObjectFile
 from optimizer.memory import bootlog
 from optimizer.records import (
     Assignment,
@@ -28,7 +31,8 @@ from optimizer.records import (
     ResolvedConfig,
     Trial,
 )
-from optimizer.settings import StudySettings
+from optimizer.search import prior
+from optimizer.settings import BoardSettings, StudySettings, Suite
 
 PhaseReport = Callable[[str, str], None]
 
@@ -50,28 +54,47 @@ class Cancelled(Exception):  # noqa: N818 - not an error: the user asked for it
 
 
 class Slot:
-    """A build tree in use, and what is evaluated with it.
-
-    Args:
-        settings: the study.
-        folder: the build tree's folder.
-        env: environment for children.
-        jobs: parallel compilers.
-        tools: names and versions recorded with every trial.
-    """
+    """A build tree in use, and what is evaluated with it. Made by :meth:`open`."""
 
     def __init__(
         self,
+        settings: StudySettings,
+        tree: BuildTree,
+        env: Mapping[str, str],
+        tools: Mapping[str, str],
+    ) -> None:
+        self._settings = settings
+        self._tools = dict(tools)
+        self._env = env
+        self._tree = tree
+        self._device_tree: Path | None = None
+
+    @classmethod
+    def open(
+        cls,
         settings: StudySettings,
         folder: Path,
         env: Mapping[str, str],
         jobs: int,
         tools: Mapping[str, str],
-    ) -> None:
-        self._settings = settings
-        self._tools = dict(tools)
-        self._tree = BuildTree(settings.kernel, folder, env, jobs)
-        self._device_tree: Path | None = None
+    ) -> Slot | None:
+        """Take a build tree.
+
+        Args:
+            settings: the study.
+            folder: the build tree's folder.
+            env: environment for children.
+            jobs: parallel compilers.
+            tools: names and versions recorded with every trial.
+
+        Returns:
+            None when another process uses that tree.
+
+        Raises:
+            MachineFault: the folder cannot be written.
+        """
+        tree = BuildTree.open(settings.kernel, folder, env, jobs)
+        return None if tree is None else cls(settings, tree, env, tools)
 
     def close(self) -> None:
         """Give the build tree back."""
@@ -156,19 +179,76 @@ class Slot:
             Cancelled, MachineFault, UserError: as :meth:`evaluate`.
         """
         on_phase("boot", "")
-        boot = smoke.evaluate(
-            self._settings.board,
-            image,
-            self._device_tree,
-            self._settings.initramfs,
-            self._settings.suites,
-            log_dir,
-            on_phase=on_phase,
-            cancel=cancel,
-        )
+        settings = self._settings
+        return self._boot(settings.board, image, settings.suites, log_dir, on_phase, cancel)
+
+    def _boot(
+        self,
+        board: BoardSettings,
+        image: Path,
+        suites: Sequence[Suite],
+        log_dir: Path,
+        on_phase: PhaseReport,
+        cancel: threading.Event,
+    ) -> BootResult:
+        try:
+            boot = smoke.evaluate(
+                board,
+                image,
+                self._device_tree,
+                self._settings.initramfs,
+                suites,
+                log_dir,
+                on_phase=on_phase,
+                cancel=cancel,
+            )
+        except MachineFault:
+            if cancel.is_set():
+                raise Cancelled from None
+            raise
         if cancel.is_set():
             raise Cancelled
         return boot
+
+    def trace(
+        self, config: str, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
+    ) -> tuple[list[ObjectFile], list[Function], set[str], set[str]]:
+        """Build a configuration and see what of it runs.
+
+        Returns:
+            The image's objects and functions; the names of the functions that ran in a boot to the
+            prompt, and in one with all the checks.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        log_dir = fresh_folder(log_dir)
+        kernel = self._settings.kernel
+        build = self.build(config, log_dir / "build.log", on_phase, cancel)
+        if not build.ok or build.image is None:
+            raise MachineFault(f"The baseline, built before, fails now: {_build_reason(build)}.")
+        objects = ownership.objects(kernel.tree, self._tree.folder, kernel.cross_compile, self._env)
+        functions = elf.functions(self._tree.folder / "vmlinux")
+        ran = []
+        for name, suites in (("boot", ()), ("checks", self._settings.suites)):
+            on_phase("trace", name)
+            folder = fresh_folder(log_dir / name)
+            # %d: the emulator is started anew after each reboot, and must not overwrite its log.
+            board = self._settings.board.model_copy(
+                update={
+                    "arguments": (
+                        *self._settings.board.arguments,
+                        *("-d", "in_asm", "-D", str(folder / "trace-%d")),
+                    )
+                }
+            )
+            self._boot(board, build.image, suites, folder, lambda _phase, _detail: None, cancel)
+            found: set[str] = set()
+            for path in folder.glob("trace-*"):
+                found |= prior.executed(path, functions)
+                path.unlink()
+            ran.append(found)
+        return objects, functions, ran[0], ran[1]
 
 
 def judge(boot: BootResult) -> tuple[Outcome, str, Measurement | None]:

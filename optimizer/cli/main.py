@@ -1,0 +1,55 @@
+"""The command line's entry: the commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from optimizer import __version__
+from optimizer.cli.doctor import doctor
+from optimizer.cli.results import export, review, show, status
+from optimizer.cli.run import run
+from optimizer.cli.verify import verify
+from optimizer.errors import MemtotalError
+from optimizer.search.trial import Cancelled
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="memtotal")
+def cli() -> None:
+    """Find the kernel configuration that leaves the most RAM to user space and still works.
+
+    STUDY is a study file, the name of one in configs/, or a folder that holds a trials.db.
+    """
+
+
+for _command in (doctor, run, status, review, show, export, verify):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; every error on purpose becomes one message and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except Cancelled:
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except MemtotalError as error:
+        click.echo(f"memtotal: {error}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        # The reader (a pager, head) has seen enough; Python must not complain at exit either.
+        sys.stdout = None
+        sys.exit(0)

@@ -1,0 +1,128 @@
+"""From a study's settings to the parts that work on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from optimizer.board import version as emulator_version
+from optimizer.errors import UserError
+from optimizer.kernel.kconfig import SymbolTree, compiler_version
+from optimizer.search.samplers import Belief
+from optimizer.search.space import Space
+from optimizer.search.trial import Slot
+from optimizer.settings import StudySettings, cache_folder, environment, results_folder
+from optimizer.store import Database, Json
+
+
+def study_folder(name: str, results: str | None) -> Path:
+    """Where a study's results are."""
+    base = Path(results).absolute() if results else results_folder()
+    return base / name
+
+
+def defconfig_path(settings: StudySettings) -> Path:
+    """The study's defconfig: a file beside the study, or a name in the tree's configs.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    kernel = settings.kernel
+    beside = settings.source.parent / Path(kernel.defconfig).expanduser()
+    shipped = kernel.tree / "arch" / kernel.arch / "configs" / kernel.defconfig
+    for path in (beside, shipped):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{settings.source}: kernel.defconfig: there is no {kernel.defconfig}.",
+        f"Looked for {beside} and {shipped}.",
+    )
+
+
+def symbol_tree(settings: StudySettings) -> SymbolTree:
+    """The study's kernel tree with its defconfig loaded.
+
+    Raises:
+        UserError: no kernel tree, no compiler, or a broken defconfig.
+    """
+    kernel = settings.kernel
+    tree = SymbolTree(kernel.tree, kernel.arch, kernel.cross_compile, environment())
+    tree.load_base(defconfig_path(settings))
+    return tree
+
+
+def tools(settings: StudySettings, tree: SymbolTree) -> dict[str, str]:
+    """What a trial's figures depend on besides its configuration."""
+    return {
+        "kernel": tree.identity,
+        "compiler": compiler_version(f"{settings.kernel.cross_compile}gcc", environment()),
+        "emulator": emulator_version(settings.board),
+    }
+
+
+def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> list[Slot]:
+    """One slot a job, each with a build tree of its own in the cache, warm if it was used before.
+
+    Raises:
+        MachineFault: the cache cannot be written.
+    """
+    name = hashlib.sha256(
+        "\n".join((found["kernel"], found["compiler"], str(settings.kernel.tree))).encode()
+    ).hexdigest()[:12]
+    base = cache_folder() / "slots" / f"{settings.kernel.arch}-{found['kernel'][:20]}-{name}"
+    compilers = max(1, (os.cpu_count() or 1) // jobs)
+    slots: list[Slot] = []
+    folders = (base / str(number) for number in range(1000))
+    while len(slots) < jobs:
+        slot = Slot.open(settings, next(folders), environment(), compilers, found)
+        if slot is not None:
+            slots.append(slot)
+    return slots
+
+
+def study_digest(settings: StudySettings, defconfig: Path) -> str:
+    """A digest of what makes a study's figures comparable: board, checks, defconfig, root files."""
+    digest = hashlib.sha256()
+    for part in (
+        settings.board.model_dump_json(),
+        *(suite.model_dump_json() for suite in settings.suites),
+        settings.objective,
+        settings.kernel.target,
+        defconfig.read_text(encoding="utf-8"),
+    ):
+        digest.update(part.encode() + b"\0")
+    try:
+        digest.update(settings.initramfs.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"The root file system {settings.initramfs} cannot be read: {error.strerror}.",
+            "Run `make setup` for the shipped one, or correct 'initramfs' in the study.",
+        ) from error
+    return digest.hexdigest()
+
+
+def describe(space: Space, beliefs: Mapping[str, Belief]) -> dict[str, Json]:
+    """The search space as stored: each candidate with what is believed of it."""
+    return {
+        one.name: {
+            "kind": one.kind,
+            "values": list(one.values),
+            "menu": " > ".join(one.menu),
+            "prompt": one.prompt,
+        }
+        | (dataclasses.asdict(beliefs[one.name]) if one.name in beliefs else {})
+        for one in space.candidates
+    }
+
+
+def stored_beliefs(database: Database) -> dict[str, Belief]:
+    """The beliefs that an earlier run stored; empty when none did."""
+    study = database.study()
+    found: dict[str, Belief] = {}
+    for name, one in (study.candidates if study else {}).items():
+        if isinstance(one, Mapping) and "needed" in one and "saving" in one:
+            found[name] = Belief(float(str(one["needed"])), float(str(one["saving"])))
+    return found

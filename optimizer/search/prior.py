@@ -1,0 +1,129 @@
+"""What two traced boots of the baseline say about every candidate before the first variant.
+
+QEMU logs each piece of guest code the first time it runs. The code's functions belong to objects,
+the objects to options. One boot goes to the prompt and ends, the other runs the smoke checks: what
+runs in the second only is what the checks use. An option none of whose functions ran can hardly be
+needed; what its objects keep in memory is what dropping it saves at most.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from optimizer.kernel.elf import Function
+from optimizer.kernel.ownership import ObjectFile
+from optimizer.search.samplers import Belief
+from optimizer.search.space import Candidate, Space
+
+# Probabilities of being needed. Judgement, not measurement: they only set the order in which things
+# are tried, and the trials overrule them.
+NEEDED_USED_BY_CHECKS = 0.6
+NEEDED_BUSY_AT_BOOT = 0.12
+NEEDED_RAN_AT_BOOT = 0.04
+NEEDED_ONLY_REGISTERED = 0.015
+NEEDED_DID_NOT_RUN = 0.003
+NEEDED_WITHOUT_OBJECTS = 0.01
+# A driver whose device is there runs this share of its functions; one that finds none, fewer.
+BUSY_SHARE = 0.2
+# Options without objects of their own work inside others' code; a small saving is assumed.
+LEAST_SAVING_BYTES = 512.0
+# What the study says saves by being on (size optimization, another allocator) changes all objects.
+TURNED_ON_SAVING_BYTES = 65536.0
+
+_ADDRESS = re.compile(rb"^0x([0-9a-f]{8,16}): ", re.M)
+
+
+def executed(trace: Path, functions: Sequence[Function]) -> set[str]:
+    """Names of the functions that ran, from a log of QEMU's ``-d in_asm``.
+
+    Args:
+        trace: the log.
+        functions: the image's, by address.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    starts = [function.address for function in functions]
+    found: set[str] = set()
+    with trace.open("rb") as stream:
+        for line in stream:
+            if match := _ADDRESS.match(line):
+                address = int(match.group(1), 16)
+                index = bisect.bisect_right(starts, address) - 1
+                if index >= 0 and address < starts[index] + functions[index].bytes:
+                    found.add(functions[index].name)
+    return found
+
+
+def beliefs(
+    space: Space,
+    objects: Iterable[ObjectFile],
+    functions: Iterable[Function],
+    booted: set[str],
+    checked: set[str],
+) -> dict[str, Belief]:
+    """A belief for every candidate.
+
+    Args:
+        space: the candidates.
+        objects: of the baseline's image.
+        functions: of the baseline's image.
+        booted: names of the functions that ran on the way to the prompt and out.
+        checked: names of those that ran in a boot with the smoke checks.
+    """
+    init = {function.name for function in functions if function.init}
+    owned = [one for one in objects if one.options]
+    symbols = sorted({name for one in owned for name in one.options if space.tree.known(name)})
+    before = space.tree.values(space.gate, symbols)
+    removed = {
+        candidate.name: _removed(candidate, space, owned, symbols, before)
+        for candidate in space.candidates
+    }
+    return {
+        candidate.name: _belief(candidate, removed, booted - init, checked - init, booted & init)
+        for candidate in space.candidates
+    }
+
+
+def _removed(
+    candidate: Candidate,
+    space: Space,
+    objects: Sequence[ObjectFile],
+    symbols: Sequence[str],
+    before: Mapping[str, str],
+) -> dict[str, ObjectFile]:
+    """The objects that leave the image with the candidate's first change."""
+    change = space.assignment({candidate.name: candidate.alternatives[0]})
+    after = space.tree.values(change, symbols)
+    off = {name for name in symbols if before[name] == "y" and after[name] != "y"}
+    return {one.path: one for one in objects if not off.isdisjoint(one.options)}
+
+
+def _belief(
+    candidate: Candidate,
+    removed: Mapping[str, Mapping[str, ObjectFile]],
+    booted: set[str],
+    checked: set[str],
+    registered: set[str],
+) -> Belief:
+    below = {path for name in candidate.drops for path in removed[name]}
+    own = [one for path, one in removed[candidate.name].items() if path not in below]
+    saving = max(LEAST_SAVING_BYTES, float(sum(one.bytes for one in own)))
+    turned = candidate.baseline == "n" or candidate.kind == "int"
+    if turned or (candidate.kind == "choice" and candidate.hinted):
+        return Belief(NEEDED_WITHOUT_OBJECTS, max(saving, TURNED_ON_SAVING_BYTES))
+    functions = {name for one in own for name in one.functions}
+    if not functions:
+        return Belief(NEEDED_WITHOUT_OBJECTS, saving)
+    if functions & (checked - booted):
+        return Belief(NEEDED_USED_BY_CHECKS, saving)
+    if len(functions & booted) >= BUSY_SHARE * len(functions):
+        return Belief(NEEDED_BUSY_AT_BOOT, saving)
+    if functions & booted:
+        return Belief(NEEDED_RAN_AT_BOOT, saving)
+    if functions & registered:
+        return Belief(NEEDED_ONLY_REGISTERED, saving)
+    return Belief(NEEDED_DID_NOT_RUN, saving)
