@@ -30,9 +30,6 @@ from optimizer.records import Outcome, ResolvedConfig, Trial
 from optimizer.store import rows
 from optimizer.store.faults import damaged, denied, intact, mapped
 
-# What a JSON document can be; precise enough for what is only stored and handed back.
-Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
-
 APPLICATION_ID = 1296387412
 BUSY_SECONDS = 5.0
 # Activity is written often and is worth nothing later: it never waits for long.
@@ -53,7 +50,7 @@ class Study:
     compiler: str
     emulator: str
     settings_text: str
-    candidates: Mapping[str, Json]
+    candidates: Mapping[str, Any]
     bound_at: str
 
 
@@ -209,7 +206,7 @@ class Database:
         tree_identity: str,
         compiler: str,
         emulator: str,
-        candidates: Mapping[str, Json],
+        candidates: Mapping[str, object],
     ) -> None:
         """Say what the figures belong to; checked against what earlier calls said.
 
@@ -223,7 +220,7 @@ class Database:
             tree_identity: of the kernel source.
             compiler: its version line.
             emulator: its version line.
-            candidates: the search space, a JSON description a candidate.
+            candidates: the search space, for each candidate what JSON can hold.
 
         Raises:
             UserError: something that makes figures comparable changed; says what.
@@ -566,8 +563,8 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        self._db.execute(begin)
         try:
+            self._db.execute(begin)
             yield
             self._db.commit()
         except BaseException:
@@ -632,6 +629,12 @@ def _create(path: Path) -> None:
         with contextlib.closing(_connect(draft, "mode=rwc", BUSY_SECONDS)) as connection:
             _prepare(path, connection)
         draft.replace(path)
+        # Without this a power cut could take the file back, with all that was stored since.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     finally:
         for left in (draft, *(draft.with_name(draft.name + end) for end in ("-wal", "-shm"))):
             left.unlink(missing_ok=True)
