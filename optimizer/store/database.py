@@ -30,6 +30,9 @@ from optimizer.records import Outcome, ResolvedConfig, Trial
 from optimizer.store import rows
 from optimizer.store.faults import damaged, denied, intact, mapped
 
+# What a JSON document can be.
+Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+
 APPLICATION_ID = 1296387412
 BUSY_SECONDS = 5.0
 # Activity is written often and is worth nothing later: it never waits for long.
@@ -50,7 +53,7 @@ class Study:
     compiler: str
     emulator: str
     settings_text: str
-    candidates: Mapping[str, Any]
+    candidates: Mapping[str, Json]
     bound_at: str
 
 
@@ -206,7 +209,7 @@ class Database:
         tree_identity: str,
         compiler: str,
         emulator: str,
-        candidates: Mapping[str, object],
+        candidates: Mapping[str, Json],
     ) -> None:
         """Say what the figures belong to; checked against what earlier calls said.
 
