@@ -11,6 +11,7 @@ import select
 import shlex
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +32,7 @@ _TICK_SECONDS = 0.1
 _NUDGE_SECONDS = 1.5
 # The rest of a panic: registers, backtrace, the restart.
 _LAST_WORDS_SECONDS = 2.0
+_SETTLE_SECONDS = 0.5
 _LAST_WORDS_SILENCE_SECONDS = 0.3
 # A guest that never stops talking must fill neither the memory nor the disk.
 _FLOOD_BYTES = 8 << 20
@@ -149,6 +151,9 @@ class Console:
                 return self._arrival(BootState.NO_SHELL, "the console is flooded")
             silence = time.monotonic() - max(self._last_byte, self._started)
             if silence >= silence_seconds or deadline.expired:
+                self._understand([self._stream.line])  # last words may lack a line's end
+                if self.dead:
+                    return self._stopped()
                 return self._gave_up(silence, silence_seconds)
             if silence - nudged >= _NUDGE_SECONDS:
                 nudged = silence
@@ -226,7 +231,8 @@ class Console:
 
     def settle(self) -> None:
         """Take in what has come and was not read yet."""
-        while not self.ended and self._take(0.0):
+        deadline = Deadline(_SETTLE_SECONDS)  # a guest that never stops talking must not keep us
+        while not self.ended and not deadline.expired and self._take(0.0):
             pass
 
     # -- waiting ----------------------------------------------------------------------------------
@@ -255,7 +261,8 @@ class Console:
             self.ended = True
             self._keep(b"", last=True)
             return False
-        self._last_byte = time.monotonic()
+        if data.strip():  # a terminal without a shell echoes our own empty lines
+            self._last_byte = time.monotonic()
         self._heard += len(data)
         self._keep(data)
         return True
@@ -270,6 +277,9 @@ class Console:
         self._raw.append(raw)
         self._text.append(text)
         self._tail = (self._tail + text)[-_TAIL:]
+        self._understand(lines)
+
+    def _understand(self, lines: Sequence[str]) -> None:
         for line in lines:
             if line.strip():
                 self._last_line = line.strip()[:_LINE]
@@ -289,9 +299,9 @@ class Console:
             except BlockingIOError:
                 self._read(deadline)
             except OSError:
-                self._take(0.0)
+                self.settle()
                 self.ended = True
-            self.settle()
+            self._take(0.0)
 
     def _last_words(self) -> None:
         deadline = Deadline(_LAST_WORDS_SECONDS)

@@ -74,14 +74,16 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("recursive", Trouble.OOPS, r"Fixing recursive fault but reboot is needed"),
 )
 
-_COMPILED = tuple(
-    (pattern, re.compile(rf"(?:^|{STAMP})({pattern.text}.*)")) for pattern in PATTERNS
+_ANY = re.compile(
+    rf"(?:^|{STAMP})(?:" + "|".join(f"(?P<{one.name}>{one.text}.*)" for one in PATTERNS) + ")"
 )
+_BY_NAME = {one.name: one for one in PATTERNS}
 
 
 def find(line: str) -> Finding | None:
     """The first pattern that holds for one line of the console; None when all is well."""
-    for pattern, regex in _COMPILED:
-        if match := regex.search(line):
-            return Finding(pattern.name, pattern.trouble, match.group(1).strip())
-    return None
+    match = _ANY.search(line)
+    if match is None or match.lastgroup is None:
+        return None
+    pattern = _BY_NAME[match.lastgroup]
+    return Finding(pattern.name, pattern.trouble, match[pattern.name].strip())

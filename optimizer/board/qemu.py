@@ -31,6 +31,12 @@ _GUESTS_FAULT = re.compile(
     r"could not load|not enough space|too (?:large|big)|overlap|hardware error|qemu: fatal",
     re.IGNORECASE,
 )
+# Its words for arguments that no retry makes right: softmmu/vl.c, util/qemu-option.c, qom/object.c.
+_SETTINGS_FAULT = re.compile(
+    r"invalid (?:option|parameter)|unsupported machine type|requires an argument"
+    r"|not a valid|property .* not found|expects|unsupported NIC model|unknown (?:option|type)",
+    re.IGNORECASE,
+)
 _NETWORK_OPTIONS = frozenset({"-nic", "-netdev", "-net"})
 
 
@@ -65,10 +71,12 @@ def arguments(
     *,
     tftp: Path,
     flash: Path,
+    console_fd: int,
 ) -> list[str]:
     """The emulator's whole command line.
 
-    The guest's network ends inside the emulator: user networking is always restricted.
+    The guest's network ends inside the emulator: user networking is always restricted. The console
+    is a socket of its own, because the emulator prints things of its own on standard output.
 
     Raises:
         UserError: the board's arguments would connect the guest to the host or its network.
@@ -82,7 +90,8 @@ def arguments(
     ]
     argv = [board.emulator, "-M", board.machine, "-m", str(board.memory_mb), "-nodefaults"]
     argv += ["-display", "none", "-monitor", "none", "-audiodev", "none,id=silent"]
-    argv += ["-serial", "stdio", "-no-reboot", "-kernel", str(image)]
+    argv += ["-chardev", f"socket,id=console,fd={console_fd}", "-serial", "chardev:console"]
+    argv += ["-no-reboot", "-kernel", str(image)]
     if device_tree is not None:
         argv += ["-dtb", str(device_tree)]
     argv += ["-initrd", str(initramfs), "-append", board.command_line]
@@ -123,15 +132,11 @@ class QemuMachine:
         self._tftp = self._workdir / "tftp"
         self._child: subprocess.Popen[bytes] | None = None
         self._console: Console | None = None
-        self._argv = arguments(
-            board,
-            image.absolute(),
-            device_tree.absolute() if device_tree else None,
-            initramfs.absolute(),
-            tftp=self._tftp,
-            flash=self._flash,
-        )
-        self._argv[0] = _installed(board.emulator)
+        self._image = _file(image, "the kernel image")
+        self._device_tree = _file(device_tree, "the device tree") if device_tree else None
+        self._initramfs = _file(initramfs, "the initramfs")
+        self._emulator = _installed(board.emulator)
+        self._command(0)  # what the settings have wrong is told now, not at the first boot
         if any("{flash}" in one for one in board.arguments) and not board.flash_bytes:
             raise UserError("The board uses {flash} in its arguments, but flash_bytes is 0.")
 
@@ -178,13 +183,14 @@ class QemuMachine:
             with theirs, (self._workdir / "qemu.log").open("wb") as messages:
                 # The kernel ends the emulator with this thread's process, however that one dies.
                 self._child = subprocess.Popen(
-                    bound_to_parent(self._argv, "KILL"),
-                    stdin=theirs.fileno(),
-                    stdout=theirs.fileno(),
+                    bound_to_parent(self._command(theirs.fileno()), "KILL"),
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
                     stderr=messages,
                     cwd=self._workdir,
                     env=environment(),
                     start_new_session=True,
+                    pass_fds=(theirs.fileno(),),
                 )
         except OSError as error:
             ours.close()
@@ -201,6 +207,7 @@ class QemuMachine:
         that it cannot run this kernel; else the machine is at fault.
 
         Raises:
+            UserError: it did not take its arguments.
             MachineFault: it was killed from outside, or could not start.
         """
         child = self._child
@@ -222,9 +229,13 @@ class QemuMachine:
         spoke = self.transcript.exists() and self.transcript.stat().st_size > 0
         if spoke or _GUESTS_FAULT.search(message):
             return Ending(clean=False, detail=f"{name} ended with status {code}: {message}")
+        if _SETTINGS_FAULT.search(message):
+            raise UserError(
+                f"{name} does not take the board's settings: {message}.", "Correct the board file."
+            )
         raise MachineFault(
             f"{name} could not start: {message or f'status {code}'}.",
-            "Check the board's settings and the free memory. Run: memtotal doctor",
+            "Check the free memory and disk space. Run: memtotal doctor",
         )
 
     def stop(self) -> None:
@@ -249,8 +260,20 @@ class QemuMachine:
         except OSError:
             return ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        told = [line for line in lines if _GUESTS_FAULT.search(line)] or lines
-        return told[-1][:200] if told else ""
+        known = [one for one in lines if _GUESTS_FAULT.search(one) or _SETTINGS_FAULT.search(one)]
+        return next(reversed(known or lines), "")[:200]
+
+    def _command(self, console_fd: int) -> list[str]:
+        argv = arguments(
+            self._board,
+            self._image,
+            self._device_tree,
+            self._initramfs,
+            tftp=self._tftp,
+            flash=self._flash,
+            console_fd=console_fd,
+        )
+        return [self._emulator, *argv[1:]]
 
 
 def _installed(emulator: str) -> str:
@@ -258,6 +281,12 @@ def _installed(emulator: str) -> str:
     if path is None:
         raise UserError(f"{emulator} is not installed.", "Run: memtotal doctor")
     return path
+
+
+def _file(path: Path, what: str) -> Path:
+    if not path.is_file():
+        raise UserError(f"{what[0].upper()}{what[1:]} {path} is not there.")
+    return path.absolute()
 
 
 def _erase(flash: Path, size: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from optimizer.board.console import Arrival, Console, Loss, Reply
+from optimizer.board.faults import Trouble
 from optimizer.board.machine import Ending, Machine
 from optimizer.board.qemu import QemuMachine
 from optimizer.errors import MachineFault, UserError
@@ -22,7 +23,7 @@ from optimizer.settings import BoardSettings, CheckSettings, Suite, checks_in_or
 KERNEL_SUITE, NO_OOPS = "kernel", "no_oops"
 
 _READING_SECONDS = 20.0
-_INTERRUPT_SECONDS = 5.0
+_INTERRUPT_SECONDS = 3.0
 _DETAIL = 300
 # The shell's line editor drops what is beyond 1024 characters; the markers need some of them.
 _COMMAND_LINE = 900
@@ -89,7 +90,13 @@ def examine(
     examination = _Examination(machine, board, sums, on_phase or (lambda phase, what: None))
     arrival = examination.boot()
     if arrival.state is not BootState.READY:
-        return BootResult(arrival.state, arrival.seconds, transcript, detail=arrival.detail)
+        return BootResult(
+            arrival.state,
+            arrival.seconds,
+            transcript,
+            detail=arrival.detail,
+            kernel_log=arrival.text,
+        )
     began = time.monotonic()
     meminfo, log = examination.read_figures(arrival)
     results = [examination.check(suite, check) for suite, check in checks]
@@ -99,7 +106,9 @@ def examine(
         arrival.seconds,
         transcript,
         smoke_seconds=time.monotonic() - began,
-        detail=next((one.detail for one in results if not one.passed), ""),
+        detail=next(
+            (f"{one.suite}/{one.name}: {one.detail}" for one in results if not one.passed), ""
+        ),
         kernel_log=log,
         meminfo_text=meminfo,
         checks=tuple(results),
@@ -174,7 +183,9 @@ class _Examination:
     def _note_troubles(self) -> None:
         if self._console is not None:
             self._console.settle()
-            self._troubles += [one.line for one in self._console.findings]
+            self._troubles += [
+                one.line for one in self._console.findings if one.trouble is not Trouble.HALTED
+            ]
 
     def _run(self, command: str, deadline: Deadline, typed: bytes = b"") -> Reply:
         if self._console is None or self._lost:

@@ -26,7 +26,7 @@ class Stream:
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
-        self._line = ""
+        self.line = ""  # what has come of the line that is not complete yet
 
     def feed(self, data: bytes, *, last: bool = False) -> tuple[str, str, list[str]]:
         """Take the next bytes.
@@ -40,9 +40,9 @@ class Stream:
             completed by these bytes, the kernel's among them.
         """
         text = self._decoder.decode(data, final=last).replace("\r", "")
-        *lines, self._line = (self._line + text).split("\n")
-        if last and self._line:
-            lines.append(self._line)
+        *lines, self.line = (self.line + text).split("\n")
+        if last and self.line:
+            lines.append(self.line)
         waiting = _ESCAPE.sub("", _KERNEL_LINE.sub("", self._held + text))
         unfinished = None if last else _UNFINISHED.search(waiting)
         cut = unfinished.start() if unfinished else len(waiting)
