@@ -7,6 +7,8 @@ BUDGET ?= 8h
 STUDY ?= configs/versatilepb.toml
 
 VENV := .venv
+# The kernel's make, started further down, must not take this make's flags for its own.
+ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
@@ -19,16 +21,16 @@ setup: ## install the toolchain, the kernel source, the initramfs and .venv; doe
 	@toolchain/setup.sh
 
 run: setup ## search: make run [BUDGET=8h] [STUDY=configs/versatilepb.toml]
-	$(VENV)/bin/memtotal run $(STUDY) --budget $(BUDGET)
+	$(ALONE) $(VENV)/bin/memtotal run $(STUDY) --budget $(BUDGET)
 
 test: setup ## every test, the ones that build and boot kernels included
-	$(VENV)/bin/pytest tests
+	$(ALONE) $(VENV)/bin/pytest tests
 
 check: setup ## format, lint, types and the unit tests: seconds
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict optimizer
-	$(VENV)/bin/pytest tests/unit
+	$(ALONE) $(VENV)/bin/pytest tests/unit
 
 # Extra indexes and wheels at hand are one machine's: none of them may reach the lock.
 lock: export PIP_CONFIG_FILE := /dev/null
