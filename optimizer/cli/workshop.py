@@ -15,7 +15,8 @@ from optimizer.search.samplers import Belief
 from optimizer.search.space import Space
 from optimizer.search.trial import Slot
 from optimizer.settings import StudySettings, cache_folder, environment, results_folder
-from optimizer.store import Database, Json
+from optimizer.store import Database
+from optimizer.store.database import Json
 
 
 def study_folder(name: str, results: str | None) -> Path:

@@ -13,7 +13,7 @@ needed, that batch says nothing against the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def make_sampler(name: str, space: Space, beliefs: Mapping[str, Belief], seed: i
     if name == "elimination":
         return EliminationSampler(space, beliefs)
     if name == "tpe":
-        return TPESampler(seed=seed, multivariate=True, warn_independent_sampling=False)
+        return TPESampler(seed=seed, multivariate=True)
     if name == "nsga2":
         return NSGAIISampler(seed=seed)
     return RandomSampler(seed=seed)
@@ -118,8 +118,7 @@ class EliminationSampler(BaseSampler):
                 params = self._space.baseline | base | dict(batch)
                 after = self._space.effective(params)
                 made = known.changes(after) - known.changes(known.best)
-                untried = made and frozenset(known.changes(after)) not in known.seen
-                if untried and not self._space.lost(params):
+                if made and not known.fails(made) and not self._space.lost(params):
                     return params
                 # Refused, or tried before in another guise: without its least certain member.
                 moves.remove(max(batch, key=lambda move: (known.risk(move), self._rank[move[0]])))
@@ -154,7 +153,7 @@ class EliminationSampler(BaseSampler):
             group = self._group(move, known)
             risk = -sum(math.log1p(-min(known.risk(one), 1.0 - 1e-12)) for one in group)
             saving = sum(self._saving(one) for one in group)
-            if all(known.risk(one) < 1.0 for one in group):
+            if not known.fails(group):
                 scored.append((risk / saving, self._rank[move[0]], move, group))
         scored.sort(key=lambda row: row[:2])
         together: set[Change] = set()
@@ -164,7 +163,8 @@ class EliminationSampler(BaseSampler):
             added = group - together
             more_risk = risk - sum(math.log1p(-min(known.risk(one), 1.0 - 1e-12)) for one in added)
             more_saving = saving + sum(self._saving(one) for one in added)
-            if more_saving * math.exp(-more_risk) > saving * math.exp(-risk):
+            better = more_saving * math.exp(-more_risk) > saving * math.exp(-risk)
+            if better and not known.fails(together | group):
                 batch.append(move)
                 together |= group
                 risk, saving = more_risk, more_saving
@@ -193,12 +193,12 @@ class _Knowledge:
         speculative: Callable[[Change], bool],
     ) -> None:
         self.best: Mapping[str, str] = start
-        self.seen: set[frozenset[Change]] = set()
         self.pending: set[Change] = set()
         self._start = start
         self._needed = needed
         self._speculative = speculative
         self._risks: dict[Change, float] = {}
+        self._failed: list[set[Change]] = []
 
     def read(self, trials: Sequence[FrozenTrial]) -> _Knowledge:
         """Learn from the trials in their order.
@@ -216,7 +216,6 @@ class _Knowledge:
                 self.pending |= self.changes(trial.params)
                 continue
             changes = self.changes(effective)
-            self.seen.add(frozenset(changes))
             new = changes - self.changes(self.best)
             works = all(value <= 0 for value in trial.constraints.values())
             gain = (trial.value or 0.0) - best_value if works else -math.inf
@@ -237,9 +236,14 @@ class _Knowledge:
         """Probability that the change breaks something; 1.0 when that is certain."""
         return self._risks.get(change, self._needed(change))
 
+    def fails(self, changes: Collection[Change]) -> bool:
+        """Whether those changes on top of the best variant are known to fail together."""
+        return any(group.issubset(changes) for group in self._failed)
+
     def _learn(self, failed: Sequence[set[Change]]) -> None:
         made = self.changes(self.best)
         suspects = [changes - made for changes in failed if changes - made]
+        self._failed = suspects
         certain: set[Change] = set()
         while alone := {next(iter(one)) for one in suspects if len(one) == 1 and not one & certain}:
             certain |= alone

@@ -1,0 +1,148 @@
+"""The samplers on landscapes whose best is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.records import Outcome, Trial
+from optimizer.search.samplers import SAMPLERS, Belief
+from optimizer.search.space import Space
+from optimizer.search.study import Study
+from tests.unit.search.landscape import BASELINE_KB, Landscape, space_of, write_tree
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Space:
+    """64 options in 8 groups, two choices, an integer."""
+    return space_of(write_tree(tmp_path_factory.mktemp("landscape") / "tree", 8, 7))
+
+
+def elimination(space: Space, beliefs: dict[str, Belief] | None = None) -> Study:
+    return Study(space, "elimination", 0, beliefs or {}, [])
+
+
+def best(trials: list[Trial]) -> Trial:
+    return max(
+        (one for one in trials if one.outcome is Outcome.PASSED), key=lambda one: one.objective or 0
+    )
+
+
+@pytest.mark.parametrize(("needed", "seed"), [(0, 1), (1, 2), (3, 3), (3, 4), (10, 5), (25, 6)])
+def test_elimination_finds_the_best_and_then_stops(space: Space, needed: int, seed: int) -> None:
+    landscape = Landscape.random(space, needed, seed)
+    trials = landscape.search(elimination(space), trials=400)
+    assert len(trials) < 400, "it never said that nothing is left"
+    assert best(trials).objective == landscape.most
+
+
+@pytest.mark.parametrize(("needed", "seed"), [(3, 11), (10, 12)])
+def test_elimination_needs_fewer_builds_than_one_at_a_time(
+    space: Space, needed: int, seed: int
+) -> None:
+    landscape = Landscape.random(space, needed, seed)
+    trials = landscape.search(elimination(space), trials=400)
+    assert len(trials) < len(space.candidates)
+
+
+def test_elimination_never_asks_for_the_same_variant_twice(space: Space) -> None:
+    trials = Landscape.random(space, 10, 21).search(elimination(space), trials=400)
+    digests = [one.resolved.digest for one in trials]
+    assert len(set(digests)) == len(digests)
+
+
+def test_elimination_ends_with_nothing_more_to_remove(space: Space) -> None:
+    landscape = Landscape.random(space, 10, 22)
+    winner = best(landscape.search(elimination(space), trials=400))
+    for one in space.candidates:
+        if winner.effective[one.name] == one.baseline and one.kind == "bool":
+            change = dict(winner.params) | {one.name: one.alternatives[0]}
+            without = landscape.evaluate(999, change)
+            worse = without.objective is not None and without.objective <= (winner.objective or 0)
+            assert without.outcome is not Outcome.PASSED or worse, one.name
+
+
+def test_a_choice_that_costs_ram_is_not_kept(space: Space) -> None:
+    landscape = Landscape.random(space, 3, 23)
+    winner = best(landscape.search(elimination(space), trials=400))
+    assert winner.effective["SLOW|QUICK"] == "SLOW"
+    assert winner.effective["FAST|LEAN"] == "LEAN"
+
+
+def test_good_beliefs_save_builds(space: Space) -> None:
+    landscape = Landscape.random(space, 10, 24)
+    beliefs = {
+        one.name: Belief(
+            0.9 if one.name in landscape.needed else 0.01,
+            max(landscape.savings[one.name, one.alternatives[0]], 1.0),
+        )
+        for one in space.candidates
+    }
+    informed = landscape.search(elimination(space, beliefs), trials=400)
+    blind = Landscape.random(space, 10, 24).search(elimination(space), trials=400)
+    assert best(informed).objective == best(blind).objective == landscape.most
+    assert len(informed) < len(blind)
+
+
+def test_wrong_beliefs_cost_builds_but_not_the_result(space: Space) -> None:
+    landscape = Landscape.random(space, 5, 25)
+    beliefs = {
+        one.name: Belief(0.001 if one.name in landscape.needed else 0.7, 1.0)
+        for one in space.candidates
+    }
+    assert best(landscape.search(elimination(space, beliefs), 600)).objective == landscape.most
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_resumed_study_asks_what_an_uninterrupted_one_asks(space: Space, sampler: str) -> None:
+    whole = Landscape.random(space, 3, 31).search(Study(space, sampler, 7, {}, []), trials=14)
+    landscape = Landscape.random(space, 3, 31)
+    first = landscape.search(Study(space, sampler, 7, {}, []), trials=6)
+    past = [landscape.evaluate(0, {}), *first]
+    rest = landscape.search(Study(space, sampler, 7, {}, past), trials=8, first=7)
+    assert [one.params for one in first + rest] == [one.params for one in whole]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_stays_inside_the_space(space: Space, sampler: str) -> None:
+    trials = Landscape.random(space, 3, 32).search(Study(space, sampler, 1, {}, []), trials=12)
+    assert len(trials) == 12
+    for trial in trials:
+        assert trial.params.keys() == space.baseline.keys()
+        for name, value in trial.params.items():
+            assert value in space.candidate(name).values
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_the_seed_decides_what_random_samplers_ask(space: Space, sampler: str) -> None:
+    def ask(seed: int) -> dict[str, str]:
+        return Study(space, sampler, seed, {}, []).ask(1)
+
+    assert ask(1) == ask(1)
+    assert ask(1) != ask(2)
+
+
+def test_what_is_being_tried_is_not_asked_for_again(space: Space) -> None:
+    study = elimination(space)
+    first, second = study.ask(1), study.ask(2)
+    changed = [
+        {name for name, value in params.items() if value != space.baseline[name]}
+        for params in (first, second)
+    ]
+    assert changed[0]
+    assert changed[1]
+    assert changed[0].isdisjoint(changed[1])
+
+
+def test_an_abandoned_trial_is_asked_for_again(space: Space) -> None:
+    study = elimination(space)
+    first = study.ask(1)
+    study.forget(1)
+    assert study.ask(1) == first
+
+
+def test_a_variant_that_works_but_is_worse_is_not_built_on(space: Space) -> None:
+    landscape = Landscape.random(space, 0, 41)
+    landscape.savings["G0", "n"] = -9000.0
+    winner = best(landscape.search(elimination(space), trials=400))
+    assert winner.effective["G0"] == "y"
+    assert (winner.objective or 0) > BASELINE_KB
