@@ -78,7 +78,7 @@ def status(study: str, as_json: bool, results: str | None) -> None:
     screen = console()
     table = Table.grid(padding=(0, 2))
     counts = ", ".join(f"{count} {name}" for name, count in figures.outcomes.items())
-    table.add_row("trials", f"{figures.trials} ({counts})")
+    table.add_row("trials", f"{figures.trials} ({counts})" if counts else "none yet")
     table.add_row("baseline", kb(figures.baseline_kb) or "not measured yet")
     if figures.gain_kb is not None:
         table.add_row("best", f"{kb(figures.best_kb)} in trial {figures.best_trial}")

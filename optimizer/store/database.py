@@ -213,8 +213,9 @@ class Database:
     ) -> None:
         """Say what the figures belong to; checked against what earlier calls said.
 
-        The settings' text and the candidates may change between runs (each version is kept): the
-        figures stay comparable. The rest may not.
+        As long as there are no trials everything may change. After that the settings' text
+        and the candidates may change between runs (each version is kept): the figures stay
+        comparable. The rest may not.
 
         Args:
             name: of the study.
@@ -239,10 +240,16 @@ class Database:
         told = {key: rows.storable(value) for key, value in told.items()}
         with self._writing():
             known = next(self._db.query("SELECT * FROM studies"), None)
+            changed = [key for key in told if known is not None and told[key] != known[key]]
+            if known is not None and changed:
+                if self._db.execute("SELECT 1 FROM trials LIMIT 1").fetchone() is not None:
+                    raise _not_comparable(self.path, changed, known, told)
+                # Nothing was measured yet (the baseline failed, say): nothing to compare with.
+                self._db.execute("DELETE FROM study_settings")
+                self._db.execute("DELETE FROM studies")
+                known = None
             if known is None:
                 self._db.table("studies").insert(told | {"bound_at": _now()})
-            elif changed := [key for key in told if told[key] != known[key]]:
-                raise _not_comparable(self.path, changed, known, told)
             document = {
                 "study": told["name"],
                 "settings_toml": rows.storable(settings_text),

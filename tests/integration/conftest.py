@@ -1,29 +1,36 @@
-"""What the integration tests share: a built baseline kernel."""
+"""Fixtures of the integration tests."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from optimizer.settings import cache_folder
-
-
-@dataclass(frozen=True)
-class BaselineKernel:
-    """The files of a kernel that passes every smoke check."""
-
-    image: Path
-    device_tree: Path
-    initramfs: Path
+from optimizer.cli import workshop
+from optimizer.kernel.kconfig import SymbolTree
+from optimizer.settings import cache_folder, load_study
+from tests.integration.kernels import STUDIES, Kernel, build_kernel
 
 
 @pytest.fixture(scope="session")
-def baseline_kernel() -> BaselineKernel:
-    """versatile_defconfig, as built in the folder that MEMTOTAL_TEST_KERNEL names."""
-    boot = Path(os.environ["MEMTOTAL_TEST_KERNEL"]) / "arch/arm/boot"
-    return BaselineKernel(
-        boot / "zImage", boot / "dts/versatile-pb.dtb", cache_folder() / "rootfs-armel.cpio.gz"
-    )
+def kernel_tree() -> Path:
+    """Debian's Linux 6.1, as set-up unpacked it."""
+    return cache_folder() / "linux-source-6.1"
+
+
+@pytest.fixture(scope="session")
+def baseline_kernel() -> Kernel:
+    """The unmodified versatile_defconfig: minutes the first time, seconds after that."""
+    return build_kernel("versatilepb", cache_folder() / "tests" / "baseline")
+
+
+@pytest.fixture(scope="session")
+def small_kernel() -> Kernel:
+    """A kernel that just boots to a shell: a minute the first time, seconds after that."""
+    return build_kernel(str(STUDIES / "small.toml"), cache_folder() / "tests" / "small")
+
+
+@pytest.fixture(scope="session")
+def small_symbols() -> SymbolTree:
+    """The symbols of the small study, its defconfig loaded."""
+    return workshop.symbol_tree(load_study(str(STUDIES / "small.toml")))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_examples import passed_trial
 
 from optimizer.errors import UserError
 from optimizer.store import Database
@@ -59,6 +60,7 @@ def test_what_makes_figures_incomparable_is_refused(
     key: str, words: str, database: Database
 ) -> None:
     database.bind_study("versatilepb", **BOUND)
+    database.put_trial(passed_trial(database.folder))
     with pytest.raises(UserError, match=words) as caught:
         database.bind_study("versatilepb", **(BOUND | {key: "other"}))
     assert "another name" in caught.value.remedy
@@ -68,6 +70,14 @@ def test_what_makes_figures_incomparable_is_refused(
     assert getattr(study, key) == BOUND[key]
     with pytest.raises(UserError, match="the study's name"):
         database.bind_study("other", **BOUND)
+
+
+def test_before_the_first_trial_everything_may_change(database: Database) -> None:
+    database.bind_study("versatilepb", **BOUND)
+    database.bind_study("versatilepb", **(BOUND | {"study_digest": "a mended suite"}))
+    study = database.study()
+    assert study is not None
+    assert study.study_digest == "a mended suite"
 
 
 def test_options_of_a_study_may_change_and_are_all_kept(database: Database) -> None:

@@ -1,0 +1,178 @@
+"""The main job on a real kernel: search, kill, resume, verify, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from optimizer.settings import cache_folder
+from tests.integration.kernels import STUDIES
+
+pytestmark = pytest.mark.integration
+
+STUDY = str(STUDIES / "small.toml")
+MEMTOTAL = [sys.executable, "-c", "from optimizer.cli import main; main()"]
+PATIENCE_SECONDS = 600.0
+
+
+# A cache of the tests' own, so that what is left running can be told from other runs by its path.
+CACHE = cache_folder() / "tests" / "cache"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder that the module's tests share, as a user's evening would."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for name in ("linux-source-6.1", "rootfs-armel.cpio.gz"):
+        link = CACHE / name
+        if not link.is_symlink():
+            link.symlink_to(cache_folder() / name)
+    return tmp_path_factory.mktemp("results")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "MEMTOTAL_CACHE": str(CACHE)}
+
+
+def memtotal(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*MEMTOTAL, *arguments, "--results", str(results)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        env=environment(),
+        check=False,
+    )
+
+
+def document(results: Path, *arguments: str) -> dict:  # type: ignore[type-arg]
+    done = memtotal(results, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def rows(results: Path, sql: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(f"file:{results}/small/trials.db?mode=ro", uri=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def left_over() -> list[str]:
+    """Command lines of processes that work in the tests' cache: makes, compilers, emulators."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(CACHE) in line:
+            found.append(line)
+    return found
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+def test_1_a_run_finds_something_better(results: Path) -> None:
+    done = memtotal(results, "run", STUDY, "--trials", "3")
+    assert done.returncode == 0, done.stderr
+    assert "Export:" in done.stdout
+    status = document(results, "status", STUDY)
+    assert status["trials"] == 3
+    assert status["best_kb"] > status["baseline_kb"]
+    assert not status["running"]
+
+
+@pytest.fixture
+def run(results: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run under way that goes on for one more trial than there are."""
+    trials = document(results, "status", STUDY)["trials"]
+    child = subprocess.Popen(
+        [
+            *(*MEMTOTAL, "run", STUDY, "--trials", str(trials + 1), "--results", str(results)),
+            *("--sampler", "random", "--seed", str(trials)),
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield child
+    child.kill()
+    child.wait()
+
+
+@pytest.mark.parametrize("phase", ["configure", "build", "boot", "smoke"])
+def test_2_killed_in_any_phase_it_resumes(
+    phase: str, results: Path, run: subprocess.Popen[str]
+) -> None:
+    before = rows(results, "SELECT number, outcome FROM trials ORDER BY number")
+    wait_for(
+        lambda: (phase,) in rows(results, "SELECT phase FROM activity") or run.poll() is not None
+    )
+    if run.poll() is None:
+        os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not left_over())
+    assert rows(results, "PRAGMA integrity_check") == [("ok",)]
+    after = rows(results, "SELECT number, outcome FROM trials ORDER BY number")
+    assert after[: len(before)] == before
+    again = memtotal(
+        results, "run", STUDY, "--trials", str(len(before) + 1),
+        "--sampler", "random", "--seed", str(len(before)),
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    numbers = [row[0] for row in rows(results, "SELECT number FROM trials ORDER BY number")]
+    assert numbers == list(range(len(before) + 1))
+
+
+def test_3_interrupted_it_says_how_to_go_on(results: Path, run: subprocess.Popen[str]) -> None:
+    wait_for(
+        lambda: (
+            bool(rows(results, "SELECT 1 FROM activity WHERE phase IN ('build', 'boot')"))
+            or run.poll() is not None
+        )
+    )
+    run.send_signal(signal.SIGINT)
+    said, _ = run.communicate(timeout=PATIENCE_SECONDS)
+    assert run.returncode == 130, said
+    assert "memtotal run" in said
+    assert "memtotal export" in said
+    assert not left_over()
+
+
+def test_4_the_winner_repeats(results: Path) -> None:
+    status = document(results, "status", STUDY)
+    verified = document(results, "verify", STUDY)
+    assert verified["repeats"]
+    assert [one["mem_total_kb"] for one in verified["boots"]] == [status["best_kb"]] * 3
+
+
+def test_5_the_exported_defconfig_repeats_too(results: Path, tmp_path: Path) -> None:
+    winner = tmp_path / "winner_defconfig"
+    assert memtotal(results, "export", STUDY, "-o", str(winner)).returncode == 0
+    status = document(results, "status", STUDY)
+    verified = document(results, "verify", STUDY, "--defconfig", str(winner))
+    shown = document(results, "show", STUDY, str(status["best_trial"]))
+    assert verified["config_sha256"] == shown["config_sha256"]
+
+
+def test_6_a_defconfig_that_does_not_pass_is_not_called_good(results: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken_defconfig"
+    base = Path(STUDIES / "small_defconfig").read_text()
+    broken.write_text(base.replace("CONFIG_BLK_DEV_INITRD=y", "# CONFIG_BLK_DEV_INITRD is not set"))
+    done = memtotal(results, "verify", STUDY, "--defconfig", str(broken))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "does not repeat" in done.stdout

@@ -1,0 +1,83 @@
+"""What a trace says of the candidates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optimizer.kernel.elf import Function
+from optimizer.kernel.ownership import ObjectFile
+from optimizer.search import prior
+from optimizer.search.space import Space
+from tests.unit.search.landscape import space_of, write_tree
+
+FUNCTIONS = [
+    Function(0x1000, 0x100, "start", init=False),
+    Function(0x1100, 0x80, "probe", init=False),
+    Function(0x2000, 0x40, "late_init", init=True),
+]
+TRACE = """----------------
+IN: start
+0x00001010:  e3a00000  mov      r0, #0
+0x00001014:  e59f1004  ldr      r1, [pc, #4]
+
+----------------
+IN:
+0x00002000:  e3a00000  mov      r0, #0
+0x00002040:  e3a00000  mov      r0, #0
+0xffff0000:  e3a00000  mov      r0, #0
+0x00000004:  0x1180 is not an address of a line
+"""
+
+
+def test_executed_functions_are_those_whose_addresses_ran(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text(TRACE)
+    assert prior.executed(trace, FUNCTIONS) == {"start", "late_init"}
+
+
+def test_an_empty_trace_tells_of_nothing(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_bytes(b"")
+    assert prior.executed(trace, FUNCTIONS) == set()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    return space_of(write_tree(tmp_path / "tree", 5, 1))
+
+
+def made_of(option: str, size: int, *functions: str) -> ObjectFile:
+    return ObjectFile(f"{option}.o", frozenset({option}), size, frozenset(functions))
+
+
+def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
+    objects = [
+        made_of("G0", 9000, "used"),
+        made_of("G1", 9000, "busy", "unused_1"),
+        made_of("G2", 9000, "seen", *(f"unused_{number}" for number in range(20))),
+        made_of("G3", 9000, "registered", "unused_2"),
+        made_of("G4", 9000, "dead"),
+    ]
+    functions = [Function(1, 1, "registered", init=True)]
+    booted, checked = {"busy", "seen", "registered"}, {"used", "busy"}
+    found = prior.beliefs(space, objects, functions, booted, checked)
+    order = [found[name].needed for name in ("G0", "G1", "G2", "G3", "G4")]
+    assert order == sorted(order, reverse=True)
+    assert len(set(order)) == 5
+
+
+def test_a_parent_saves_what_its_dependents_do_not(space: Space) -> None:
+    objects = [made_of("G0", 9000), made_of("G0_M0", 2000)]
+    found = prior.beliefs(space, objects, [], set(), set())
+    assert found["G0"].saving == 9000
+    assert found["G0_M0"].saving == 2000
+
+
+def test_every_candidate_gets_a_belief_that_makes_sense(space: Space) -> None:
+    found = prior.beliefs(space, [], [], set(), set())
+    assert found.keys() == space.baseline.keys()
+    for belief in found.values():
+        assert 0 < belief.needed < 1
+        assert belief.saving > 0
