@@ -1,0 +1,18 @@
+"""What tests of several parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A fake kernel tree, emulator and study; nothing that was started in it may be left over."""
+    made = World(tmp_path / "world")
+    yield made
+    made.close()
+    made.assert_nothing_left()

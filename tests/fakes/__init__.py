@@ -1,0 +1,1 @@
+"""A kernel tree, an emulator and a study that cost seconds instead of hours."""

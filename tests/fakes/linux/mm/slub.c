@@ -1,0 +1,3 @@
+#include <linux/fake.h>
+
+FEATURE(slub)
