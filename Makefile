@@ -12,7 +12,7 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: help setup run test check lock
+.PHONY: help setup run test check reference lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,21 @@ check: setup ## format, lint, types and the unit tests: seconds
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict optimizer
 	$(ALONE) $(VENV)/bin/pytest tests/unit
+
+REFERENCE ?= results/reference/versatilepb-6.1
+MEMTOTAL := $(ALONE) $(VENV)/bin/memtotal
+
+# What a finished run found, as the run left it; verify comes last and fails if it does not repeat.
+reference: setup ## copy the study's result to results/reference and verify it
+	mkdir -p $(REFERENCE)
+	$(MEMTOTAL) export $(STUDY) --format defconfig -o $(REFERENCE)/winner_defconfig
+	$(MEMTOTAL) export $(STUDY) --format fragment -o $(REFERENCE)/winner.fragment
+	$(MEMTOTAL) status $(STUDY) --json >$(REFERENCE)/summary.json
+	$(MEMTOTAL) review $(STUDY) >$(REFERENCE)/review.txt
+	rm -f $(REFERENCE)/trials.db
+	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
+		results/$(basename $(notdir $(STUDY)))/trials.db $(REFERENCE)/trials.db
+	$(MEMTOTAL) verify $(STUDY) --defconfig $(REFERENCE)/winner_defconfig --json >$(REFERENCE)/verify.json
 
 # Extra indexes and wheels at hand are one machine's: none of them may reach the lock.
 lock: export PIP_CONFIG_FILE := /dev/null

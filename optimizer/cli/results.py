@@ -73,7 +73,8 @@ def status(study: str, as_json: bool, results: str | None) -> None:
     now = [asdict(one) for one in activity if _lives(one.pid)]
     if as_json:
         running = {"running": alive, "seconds_left": left, "activity": now}
-        click.echo(json.dumps(asdict(figures) | running, indent=2))
+        past = {"runs": [asdict(one) for one in runs]}
+        click.echo(json.dumps(asdict(figures) | running | past, indent=2))
         return
     screen = console()
     table = Table.grid(padding=(0, 2))

@@ -204,7 +204,7 @@ class BuildTree:
 
         def look(line: str) -> None:
             if _TELLING.search(line) or _MACHINE.search(line):
-                seen.append(line.strip()[:500])
+                seen.append(self._short(line))
             if on_line is not None:
                 on_line(line)
 
@@ -240,6 +240,12 @@ class BuildTree:
                         f"Run: make -C {self._settings.tree} ARCH={self._settings.arch} mrproper",
                     )
         return done, seen
+
+    def _short(self, line: str) -> str:
+        """A line of make's output with paths as kernel people write them: from the tree's top."""
+        for folder in (self._settings.tree, self.folder):
+            line = line.replace(f"{folder}/", "")
+        return line.strip()[:500]
 
     def _recover(self) -> None:
         """Remove what a build that was cut short may have left half written.
