@@ -34,15 +34,14 @@ for _command in (doctor, run, status, review, show, export, verify):
 def main() -> None:
     """Run the command; every error on purpose becomes one message and exit code 2."""
     try:
-        cli(standalone_mode=False)
+        # Without its standalone mode click hands back the code of an Exit instead of raising it.
+        code = cli(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("Interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except Cancelled:
         click.echo("Interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)
@@ -53,3 +52,5 @@ def main() -> None:
         # The reader (a pager, head) has seen enough; Python must not complain at exit either.
         sys.stdout = None
         sys.exit(0)
+    else:
+        sys.exit(code or 0)
