@@ -361,9 +361,11 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any], path: Path, text: 
         message = f"unknown key; expected one of {', '.join(known)}"
     elif item["type"] == "missing":
         message = "missing; this key is required"
-    else:
+    elif not isinstance(item["input"], Mapping):
+        # What is wrong with a whole table says its message; the table itself would say too much.
         message = f"{message}, not {item['input']!r}"[:300]
-    return f"{_place(path, text, where)}: {'.'.join(where)}: {message}."
+    key = f"{'.'.join(where)}: " if where else ""
+    return f"{_place(path, text, where)}: {key}{message}."
 
 
 def _keys(model: type[BaseModel], where: Iterable[str | int]) -> list[str]:
