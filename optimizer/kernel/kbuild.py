@@ -138,6 +138,8 @@ class BuildTree:
         """
         started = time.monotonic()
         deadline = Deadline(self._settings.build_timeout_seconds)
+        # A build that ended in a fault of the machine (disk full) left its marker too.
+        self._recover()
         marker = self.folder / _MARKER
         self._write(marker, "")
         used = self.configure(config, log, deadline, cancel)
