@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.world import World
+from fakes.world import SERVER, World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server() -> Iterator[None]:
+    """The process behind the fakes' commands ends with the session."""
+    yield
+    SERVER.close()
 
 
 @pytest.fixture

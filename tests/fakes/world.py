@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fakes.server import REPOSITORY, Server
+
 FAKES = Path(__file__).resolve().parent
-REPOSITORY = FAKES.parent.parent
 PATIENCE_SECONDS = 60.0
+SERVER = Server()
 
 BOARD = """\
 emulator = "fake-emulator"
@@ -89,17 +91,27 @@ class Done:
 
 
 class Run:
-    """A ``memtotal`` that is under way; its output goes to a file."""
+    """A ``memtotal`` that is under way; its output goes to files in ``folder``."""
 
-    def __init__(self, child: subprocess.Popen[bytes], output: Path) -> None:
-        self.child = child
-        self.pid = child.pid
-        self._output = output
+    def __init__(
+        self, pid: int, folder: Path, child: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.pid = pid
+        self._folder = folder
+        self._child = child
 
     @property
     def said(self) -> str:
         """What it has printed so far, on both streams."""
-        return self._output.read_text(encoding="utf-8")
+        return "".join((self._folder / name).read_text() for name in ("out", "err"))
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        if self._child is not None:
+            return self._child.poll()
+        path = self._folder / "status"
+        return int(path.read_text()) if path.exists() else None
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, and none to its children."""
@@ -107,13 +119,15 @@ class Run:
 
     def ended(self) -> Done:
         """Wait for its end."""
-        code = self.child.wait(PATIENCE_SECONDS)
-        return Done(code, self.said, "")
+        wait_until(lambda: self.code is not None, lambda: f"it still runs and said {self.said}")
+        out, err = ((self._folder / name).read_text() for name in ("out", "err"))
+        return Done(self.code or 0, out, err)
 
     def kill(self) -> None:
         """End it the hard way (kill -9) and wait until it is gone."""
-        self.child.kill()
-        self.child.wait(PATIENCE_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        self.ended()
 
 
 class World:
@@ -202,40 +216,43 @@ class World:
             arguments: its own.
             code: the exit code that it must end with; None when any will do.
         """
-        said = subprocess.run(
-            _command(arguments),
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS * 2,
-            check=False,
-        )
-        done = Done(said.returncode, said.stdout, said.stderr)
+        done = self.start(*arguments).ended()
         assert code is None or done.code == code, f"exit code {done.code}\n{done.out}\n{done.err}"
         assert "Traceback" not in done.err, done.err
         return done
 
-    def start(self, *arguments: object) -> Run:
-        """Run the command in the background."""
-        output = self.folder / f"output-{len(self._runs)}"
-        with output.open("wb") as sink:
-            child = subprocess.Popen(
-                _command(arguments),
-                env=self.environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-            )
-        run = Run(child, output)
+    def start(self, *arguments: object, fresh: bool = False) -> Run:
+        """Run the command in the background.
+
+        Args:
+            arguments: its own.
+            fresh: by an interpreter of its own, as a person's shell does.
+        """
+        folder = self.folder / f"command-{len(self._runs)}"
+        folder.mkdir()
+        out, err, status = folder / "out", folder / "err", folder / "status"
+        argv = list(map(str, arguments))
+        if fresh:
+            with out.open("wb") as sink, err.open("wb") as errors:
+                child = subprocess.Popen(
+                    [sys.executable, "-c", "from optimizer.cli import main; main()", *argv],
+                    env=self.environment,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=errors,
+                )
+            run = Run(child.pid, folder, child)
+        else:
+            pid = SERVER.start(argv, self.environment, self.folder, out, err, status)
+            run = Run(pid, folder)
         self._runs.append(run)
         return run
 
     def close(self) -> None:
         """End what a test left running."""
         for run in self._runs:
-            if run.child.poll() is None:
+            if run.code is None:
                 run.kill()
 
     # -- what came of it ---------------------------------------------------------------------------
@@ -255,7 +272,10 @@ class World:
 
     def outcomes(self) -> list[tuple[int, str]]:
         """(number, outcome) of every trial stored."""
-        return [(row[0], row[1]) for row in self.query("SELECT number, outcome FROM trials")]
+        return [
+            (row[0], row[1])
+            for row in self.query("SELECT number, outcome FROM trials ORDER BY number")
+        ]
 
     def trials(self) -> list[tuple[Any, ...]]:
         """What must repeat of every trial: all but times and paths."""
@@ -316,8 +336,3 @@ def read_only(folder: Path) -> Iterator[None]:
         yield
     finally:
         folder.chmod(before)
-
-
-def _command(arguments: tuple[object, ...]) -> list[str]:
-    entry = "from optimizer.cli import main; main()"
-    return [sys.executable, "-c", entry, *map(str, arguments)]
