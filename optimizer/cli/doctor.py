@@ -96,15 +96,16 @@ def _tree(settings: StudySettings) -> Finding:
     try:
         version = kernel_version(settings.kernel.tree)
     except UserError:
-        return Finding("kernel tree", False, f"none in {settings.kernel.tree}", "make setup")
+        remedy = f"make setup, or correct 'tree' in {settings.source.name}"
+        return Finding("kernel tree", False, f"none in {settings.kernel.tree}", remedy)
     return Finding("kernel tree", True, f"Linux {version} in {settings.kernel.tree}", "")
 
 
 def _initramfs(settings: StudySettings) -> Finding:
-    there = settings.initramfs.is_file()
-    return Finding(
-        "initramfs", there, str(settings.initramfs) if there else "", "" if there else "make setup"
-    )
+    if settings.initramfs.is_file():
+        return Finding("initramfs", True, str(settings.initramfs), "")
+    remedy = f"make setup, or correct 'initramfs' in {settings.source.name}"
+    return Finding("initramfs", False, f"no {settings.initramfs}", remedy)
 
 
 def _disk() -> Finding:
@@ -132,14 +133,14 @@ def require(settings: StudySettings) -> None:
     """Stop early when a study cannot run here.
 
     Raises:
-        UserError: the first thing that is missing, with the line that installs it.
+        UserError: what is missing, and what to do about each. Little memory is no reason.
     """
-    for one in examine(settings):
-        if not one.ok and one.what not in ("memory",):
-            raise UserError(
-                f"{one.what} is missing{f': {one.found}' if one.found else ''}.",
-                f"Run: {one.remedy}",
-            )
+    missing = [one for one in examine(settings) if not one.ok and one.what != "memory"]
+    if missing:
+        found = (f"{one.what} ({one.found})" if one.found else one.what for one in missing)
+        raise UserError(
+            f"Missing: {', '.join(found)}.", "\n".join(f"Run: {one.remedy}" for one in missing)
+        )
 
 
 def cores() -> int:
