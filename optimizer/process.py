@@ -1,8 +1,9 @@
 """Child processes: argument lists, a process group each, deadlines, logs.
 
-A child never outlives what started it. ``setpriv --pdeathsig`` has the kernel end the child when
-its parent is killed, and a lock's file descriptor handed to the child stays held until the last
-process of its group is gone, so whoever takes that lock knows that nothing is left running.
+A child never outlives what started it. ``setpriv --pdeathsig`` has the kernel signal the child when
+its parent is killed, a guard turns that into the end of the child's whole group, and a lock's file
+descriptor handed to the child stays held until the last process of its group is gone, so whoever
+takes that lock knows that nothing is left running.
 """
 
 from __future__ import annotations
@@ -22,6 +23,18 @@ from pathlib import Path
 from optimizer.errors import MachineFault, UserError
 
 KILL_GRACE_SECONDS = 5.0
+# Killing make alone would leave the compilers that its recipes' shells started. The first `wait` is
+# cut short by a signal's trap; the command's status is had when the command is gone.
+_GUARD = """\
+trap 'kill -s KILL 0' USR1
+trap : TERM
+"$@" &
+while :; do
+    wait $!
+    status=$?
+    kill -s 0 $! 2>/dev/null || exit $status
+done
+"""
 
 
 class Deadline:
@@ -62,6 +75,11 @@ def bound_to_parent(argv: Sequence[str], death_signal: str = "KILL") -> list[str
     return ["setpriv", "--pdeathsig", death_signal, "--", *argv]
 
 
+def _guarded(argv: Sequence[str]) -> list[str]:
+    """The command wrapped so that its whole process group ends with the calling process."""
+    return bound_to_parent(["sh", "-c", _GUARD, "guard", *argv], "USR1")
+
+
 def run_logged(
     argv: Sequence[str],
     *,
@@ -99,7 +117,7 @@ def run_logged(
             if shutil.which(argv[0], path=env.get("PATH")) is None:
                 raise UserError(f"{argv[0]} is not installed.", "Run: memtotal doctor")
             child = subprocess.Popen(
-                bound_to_parent(argv, "TERM"),
+                _guarded(argv),
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -126,7 +144,9 @@ def run_logged(
         raise MachineFault(
             f"{argv[0]} could not be run: {error}.", "Check the free disk space and the log folder."
         ) from error
-    return Completed(child.returncode, time.monotonic() - started, timed_out, cancelled)
+    # The guard tells of a signal as shells do.
+    code = 128 - child.returncode if child.returncode > 128 else child.returncode
+    return Completed(code, time.monotonic() - started, timed_out, cancelled)
 
 
 def kill_group(pid: int) -> None:

@@ -109,7 +109,13 @@ class EliminationSampler(BaseSampler):
         return not self._space.candidate(change[0]).hinted
 
     def _next(self, known: _Knowledge) -> dict[str, str]:
-        base = {name: value for name, value in known.best.items() if value != self._start[name]}
+        # What fell with another option may have no value of its own any more (a choice that is not
+        # visible); it cannot be asked for, and follows from the rest.
+        base = {
+            name: value
+            for name, value in known.best.items()
+            if value != self._start[name] and value in self._space.candidate(name).values
+        }
         for moves in (self._hinted_moves(known), self._other_moves(known)):
             while moves:
                 batch = self._batch(moves, known)

@@ -161,9 +161,14 @@ class Slot:
             Cancelled, MachineFault, UserError: as :meth:`evaluate`.
         """
         on_phase("configure", "")
-        build = self._tree.build(
-            config, log, on_object=lambda count: on_phase("build", str(count)), cancel=cancel
-        )
+        try:
+            build = self._tree.build(
+                config, log, on_object=lambda count: on_phase("build", str(count)), cancel=cancel
+            )
+        except MachineFault:
+            if cancel.is_set():
+                raise Cancelled from None
+            raise
         if cancel.is_set():
             raise Cancelled
         if build.ok and self._device_tree is None:

@@ -35,6 +35,11 @@ def write_tree(folder: Path, groups: int, members: int) -> Path:
         'choice\n\tprompt "Tick"\n\tdefault SLOW\n'
         'config SLOW\n\tbool "Slow"\nconfig QUICK\n\tbool "Quick"\nendchoice'
     )
+    lines.append(
+        'choice\n\tprompt "Mode of the first group"\n\tdepends on G0\n\tdefault OPEN\n'
+        'config OPEN\n\tbool "Open"\nconfig SHUT\n\tbool "Shut"\nendchoice'
+    )
+    lines.append('config DEPTH\n\tint "Depth of the first group"\n\tdepends on G0\n\tdefault 8')
     lines.append('config BUFFER\n\tint "Buffer"\n\trange 12 17\n\tdefault 17')
     (folder / "arch" / "test").mkdir(parents=True)
     (folder / "arch" / "test" / "Kconfig").write_text("")
@@ -44,7 +49,7 @@ def write_tree(folder: Path, groups: int, members: int) -> Path:
 
 
 OPTIONS = OptionSettings.model_validate(
-    {"gate": ["EXPERT"], "turn_on": ["LEAN"], "ranges": {"BUFFER": [12, 17]}}
+    {"gate": ["EXPERT"], "turn_on": ["LEAN"], "ranges": {"BUFFER": [12, 17], "DEPTH": [2, 8]}}
 )
 
 
@@ -90,7 +95,9 @@ class Landscape:
         }
         effective = self.space.effective(params)
         return BASELINE_KB + sum(
-            self.savings[name, value] for name, value in effective.items() if value != start[name]
+            self.savings.get((name, value), 0.0)
+            for name, value in effective.items()
+            if value != start[name]
         )
 
     def evaluate(self, number: int, params: dict[str, str]) -> Trial:
@@ -104,7 +111,7 @@ class Landscape:
         variant = Variant(
             number, "test", params, assignment, effective, self.space.tree.resolve(assignment)
         )
-        saved = sum(self.savings[change] for change in changed.items())
+        saved = sum(self.savings.get(change, 0.0) for change in changed.items())
         return Trial(
             number=number,
             outcome=Outcome.PASSED if works else Outcome.BOOT_FAILED,

@@ -146,3 +146,11 @@ def test_a_variant_that_works_but_is_worse_is_not_built_on(space: Space) -> None
     winner = best(landscape.search(elimination(space), trials=400))
     assert winner.effective["G0"] == "y"
     assert (winner.objective or 0) > BASELINE_KB
+
+
+def test_a_choice_that_fell_with_its_group_is_not_asked_for_again(space: Space) -> None:
+    landscape = Landscape.random(space, 0, 51)
+    winner = best(landscape.search(elimination(space), trials=400))
+    assert winner.effective["G0"] == "n"
+    assert winner.effective["OPEN|SHUT"] == "n"
+    assert winner.objective == landscape.most
