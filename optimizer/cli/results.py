@@ -24,6 +24,11 @@ from optimizer.settings import load_study
 from optimizer.store import Database, Run
 
 FORMATS = ("defconfig", "config", "fragment")
+# Of some 40 lines those that say where the RAM is; --json has them all.
+MEMINFO_SHOWN = (
+    *("MemTotal", "MemFree", "MemAvailable", "Cached", "AnonPages"),
+    *("Slab", "KernelStack", "PageTables", "VmallocUsed", "Percpu"),
+)
 
 
 def open_results(study: str, results: str | None) -> Database:
@@ -195,8 +200,9 @@ def show(study: str, trial: int, as_json: bool, results: str | None) -> None:
             head.add_row("", Text(line))
     if one.measurement is not None:
         head.add_row("kernel", Text(one.measurement.memory_line))
-        figures = list(one.measurement.meminfo_kb.items())[:8]
-        head.add_row("meminfo", ", ".join(f"{name} {value:,}" for name, value in figures) + " kB")
+        told = one.measurement.meminfo_kb
+        figures = (f"{name} {told[name]:,}" for name in MEMINFO_SHOWN if name in told)
+        head.add_row("meminfo", ", ".join(figures) + " kB")
     head.add_row("logs", str(one.log_dir or ""))
     screen.print(head)
     if one.boot is not None and one.boot.checks:
