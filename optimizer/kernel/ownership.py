@@ -16,6 +16,8 @@ from optimizer.errors import MachineFault
 from optimizer.kernel import elf
 
 _CONDITION = re.compile(r"^(.+?)-(y|m|objs|\$\(CONFIG_(\w+)\)|\$\(subst m,y,\$\(CONFIG_(\w+)\)\))$")
+# How fixdep writes down that an object depends on an option.
+_MENTION = re.compile(r"\$\(wildcard include/config/(\w+)\)")
 _BLOCK = re.compile(r"^ifn?eq\s*\(\$\(CONFIG_(\w+)\),\s*[ym]?\s*\)|^ifdef\s+CONFIG_(\w+)")
 _ASSIGNMENT = re.compile(r"^([^\s:+?=#]+(?:\([^)]*\)\S*)?)\s*(?:\+|:)?=\s*(.*)$")
 
@@ -24,14 +26,16 @@ _ASSIGNMENT = re.compile(r"^([^\s:+?=#]+(?:\([^)]*\)\S*)?)\s*(?:\+|:)?=\s*(.*)$"
 class ObjectFile:
     """A compiled object: path in the tree, bytes that it keeps in memory, functions it defines.
 
-    ``options`` are the symbols of its chain of conditions; ``bytes`` leaves out what is freed
-    after boot (.init sections).
+    ``options`` are the symbols of its chain of conditions, ``mentions`` those that its sources and
+    headers mention, a change of which makes kbuild compile it again. ``bytes`` leaves out what is
+    freed after boot (.init sections).
     """
 
     path: str
     options: frozenset[str]
     bytes: int
     functions: frozenset[str]
+    mentions: frozenset[str] = frozenset()
 
 
 def objects(
@@ -61,6 +65,7 @@ def objects(
                 if not name.startswith((".init", ".exit", ".ARM.ex", "__ksymtab", ".modinfo"))
             ),
             functions.get(path, frozenset()),
+            _mentions(output / path),
         )
         for path in paths
     ]
@@ -157,6 +162,11 @@ def _built(output: Path) -> Iterator[str]:
         record = path.with_name(f".{path.name}.cmd")
         if record.is_file() and b"source_" in record.read_bytes()[:200_000]:
             yield str(inside)
+
+
+def _mentions(path: Path) -> frozenset[str]:
+    record = path.with_name(f".{path.name}.cmd").read_text(encoding="utf-8", errors="replace")
+    return frozenset(_MENTION.findall(record))
 
 
 def _functions(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from optimizer.kernel.elf import Function
@@ -32,6 +33,8 @@ BUSY_SHARE = 0.2
 LEAST_SAVING_BYTES = 512.0
 # What the study says saves by being on (size optimization, another allocator) changes all objects.
 TURNED_ON_SAVING_BYTES = 65536.0
+# Integers size tables and buffers: a few pages each, as a rule.
+INTEGER_SAVING_BYTES = 8192.0
 
 _ADDRESS = re.compile(rb"^0x([0-9a-f]{8,16}): ", re.M)
 
@@ -75,31 +78,30 @@ def beliefs(
         checked: names of those that ran in a boot with the smoke checks.
     """
     init = {function.name for function in functions if function.init}
-    owned = [one for one in objects if one.options]
-    symbols = sorted({name for one in owned for name in one.options if space.tree.known(name)})
+    built = list(objects)
+    symbols = sorted(
+        {name for one in built for name in one.options | one.mentions if space.tree.known(name)}
+    )
     before = space.tree.values(space.gate, symbols)
-    removed = {
-        candidate.name: _removed(candidate, space, owned, symbols, before)
-        for candidate in space.candidates
-    }
+    removed: dict[str, dict[str, ObjectFile]] = {}
+    compiled: dict[str, int] = {}
+    for candidate in space.candidates:
+        change = space.assignment({candidate.name: candidate.alternatives[0]})
+        after = space.tree.values(change, symbols)
+        changed = {name for name in symbols if before[name] != after[name]}
+        off = {name for name in changed if before[name] == "y"}
+        gone = {one.path: one for one in built if not off.isdisjoint(one.options)}
+        removed[candidate.name] = gone
+        compiled[candidate.name] = sum(
+            one.path not in gone and not changed.isdisjoint(one.mentions) for one in built
+        )
     return {
-        candidate.name: _belief(candidate, removed, booted - init, checked - init, booted & init)
+        candidate.name: replace(
+            _belief(candidate, removed, booted - init, checked - init, booted & init),
+            objects=compiled[candidate.name],
+        )
         for candidate in space.candidates
     }
-
-
-def _removed(
-    candidate: Candidate,
-    space: Space,
-    objects: Sequence[ObjectFile],
-    symbols: Sequence[str],
-    before: Mapping[str, str],
-) -> dict[str, ObjectFile]:
-    """The objects that leave the image with the candidate's first change."""
-    change = space.assignment({candidate.name: candidate.alternatives[0]})
-    after = space.tree.values(change, symbols)
-    off = {name for name in symbols if before[name] == "y" and after[name] != "y"}
-    return {one.path: one for one in objects if not off.isdisjoint(one.options)}
 
 
 def _belief(
@@ -109,11 +111,12 @@ def _belief(
     checked: set[str],
     registered: set[str],
 ) -> Belief:
-    below = {path for name in candidate.drops for path in removed[name]}
+    below = {path for name, _value in candidate.drops for path in removed[name]}
     own = [one for path, one in removed[candidate.name].items() if path not in below]
     saving = max(LEAST_SAVING_BYTES, float(sum(one.bytes for one in own)))
-    turned = candidate.baseline == "n" or candidate.kind == "int"
-    if turned or (candidate.kind == "choice" and candidate.hinted):
+    if candidate.kind == "int":
+        return Belief(NEEDED_WITHOUT_OBJECTS, INTEGER_SAVING_BYTES)
+    if candidate.baseline == "n" or (candidate.kind == "choice" and candidate.hinted):
         return Belief(NEEDED_WITHOUT_OBJECTS, max(saving, TURNED_ON_SAVING_BYTES))
     functions = {name for one in own for name in one.functions}
     if not functions:

@@ -13,7 +13,7 @@ needed, that batch says nothing against the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optimizer.errors import MemtotalError
-from optimizer.search.space import Candidate, Space
+from optimizer.search.space import Candidate, Change, Space
 
 EFFECTIVE = "effective"
 WORKS = "works"
-
-Change = tuple[str, str]
 
 
 class NothingLeftError(MemtotalError):
@@ -40,11 +38,18 @@ class Belief:
     """What is thought of a change before it was tried.
 
     ``needed`` is the probability (0 to 1) that something breaks without the option; ``saving``
-    the expected saving, in any unit as long as it is the same for all.
+    the expected saving, in any unit as long as it is the same for all; ``objects`` how many
+    objects have to be compiled again for it.
     """
 
     needed: float = 0.05
     saving: float = 1.0
+    objects: int = 0
+
+
+# What a trial costs besides compiling (configure, link, boot, checks), in objects compiled: some
+# 25 s, at five objects a second on two cores.
+OVERHEAD_OBJECTS = 125
 
 
 SAMPLERS = ("elimination", "tpe", "random", "nsga2")
@@ -116,31 +121,40 @@ class EliminationSampler(BaseSampler):
             for name, value in known.best.items()
             if value != self._start[name] and value in self._space.candidate(name).values
         }
-        for moves in (self._hinted_moves(known), self._other_moves(known)):
-            while moves:
-                batch = self._batch(moves, known)
-                if not batch:
-                    break
+        for hinted in (True, False):
+            refused: set[Change] = set()
+            passed_over: set[str] = set()
+            while batch := self._choose(known, hinted, refused, passed_over):
                 params = self._space.baseline | base | dict(batch)
-                after = self._space.effective(params)
-                made = known.changes(after) - known.changes(known.best)
-                if made and not known.fails(made) and not self._space.lost(params):
+                made = known.changes(self._space.effective(params)) - known.changes(known.best)
+                untried = made and not known.fails(made) and not known.seen(made)
+                if untried and not self._space.lost(params):
                     return params
-                # Refused, or tried before in another guise: without its least certain member.
-                moves.remove(max(batch, key=lambda move: (known.risk(move), self._rank[move[0]])))
+                if len(batch) == 1:
+                    refused.add(batch[0])
+                else:
+                    # Known to fail in another guise: without its least certain member.
+                    worst = max(batch, key=lambda move: (known.risk(move), self._rank[move[0]]))
+                    passed_over.add(worst[0])
         raise NothingLeftError("Every change was made or is known to break something.")
 
-    def _hinted_moves(self, known: _Knowledge) -> list[Change]:
-        moves = (self._move(one, known) for one in self._space.candidates if one.hinted)
-        return [move for move in moves if move is not None]
+    def _choose(
+        self, known: _Knowledge, hinted: bool, refused: Collection[Change], without: Collection[str]
+    ) -> list[Change]:
+        """The next batch; of changes of which nobody knows whether they save, one at a time."""
+        found = (
+            self._move(one, known, refused)
+            for one in self._space.candidates
+            if one.hinted is hinted and one.name not in without
+        )
+        moves = [move for move in found if move is not None]
+        if hinted or not moves:
+            return self._batch(moves, known)
+        return [min(moves, key=known.risk)]
 
-    def _other_moves(self, known: _Knowledge) -> list[Change]:
-        """Choices of which nobody knows whether they save: one at a time, the likeliest first."""
-        found = (self._move(one, known) for one in self._space.candidates if not one.hinted)
-        moves = sorted((one for one in found if one is not None), key=known.risk)
-        return moves[:1] if moves else []
-
-    def _move(self, candidate: Candidate, known: _Knowledge) -> Change | None:
+    def _move(
+        self, candidate: Candidate, known: _Knowledge, refused: Collection[Change]
+    ) -> Change | None:
         """The candidate's next value to try; None when it is settled or being tried."""
         if known.best.get(candidate.name) != self._start[candidate.name]:
             return None
@@ -148,45 +162,69 @@ class EliminationSampler(BaseSampler):
             move = (candidate.name, value)
             if move in known.pending:
                 return None
-            if known.risk(move) < 1.0:
+            if known.risk(move) < 1.0 and move not in refused:
                 return move
         return None
 
     def _batch(self, moves: Sequence[Change], known: _Knowledge) -> list[Change]:
-        """The moves with the most expected saving together, by adding the best buy first."""
+        """The moves with the most expected saving for the time they take.
+
+        Compiling costs as much as the widest move does (its objects hold most of the others'), so
+        for each width the best batch of moves no wider is made, and the best of those taken.
+        """
         scored = []
         for move in moves:
             group = self._group(move, known)
-            risk = -sum(math.log1p(-min(known.risk(one), 1.0 - 1e-12)) for one in group)
-            saving = sum(self._saving(one) for one in group)
             if not known.fails(group):
+                risk, saving = self._sum(group, known)
                 scored.append((risk / saving, self._rank[move[0]], move, group))
         scored.sort(key=lambda row: row[:2])
-        together: set[Change] = set()
-        batch: list[Change] = []
-        risk, saving = 0.0, 0.0
-        for _price, _rank, move, group in scored:
-            added = group - together
-            more_risk = risk - sum(math.log1p(-min(known.risk(one), 1.0 - 1e-12)) for one in added)
-            more_saving = saving + sum(self._saving(one) for one in added)
-            better = more_saving * math.exp(-more_risk) > saving * math.exp(-risk)
-            if better and not known.fails(together | group):
-                batch.append(move)
-                together |= group
-                risk, saving = more_risk, more_saving
-        return batch
+        widths = sorted({self._width(group) for _price, _rank, _move, group in scored})
+        best: list[Change] = []
+        best_rate = 0.0
+        for width in widths:
+            together: set[Change] = set()
+            batch: list[Change] = []
+            gain = 0.0
+            for _price, _rank, move, group in scored:
+                if self._width(group) > width or known.fails(together | group):
+                    continue
+                risk, saving = self._sum(together | group, known)
+                if saving * math.exp(-risk) > gain:
+                    gain = saving * math.exp(-risk)
+                    batch.append(move)
+                    together |= group
+            works = math.exp(-self._sum(together, known)[0])
+            rate = gain / (OVERHEAD_OBJECTS + width * (2.0 - works))
+            if rate > best_rate:
+                best, best_rate = batch, rate
+        return best
+
+    def _sum(self, changes: Iterable[Change], known: _Knowledge) -> tuple[float, float]:
+        """Risk (minus the logarithm of the probability that all works) and saving together."""
+        risk = saving = 0.0
+        for one in changes:
+            risk -= math.log1p(-min(known.risk(one), 1.0 - 1e-12))
+            saving += self._saving(one)
+        return risk, saving
 
     def _group(self, move: Change, known: _Knowledge) -> frozenset[Change]:
         """The move and what Kconfig drops with it that is not dropped yet."""
         dropped = (
-            (name, self._space.candidate(name).alternatives[0])
-            for name in self._space.candidate(move[0]).drops
-            if known.best.get(name) == self._start[name]
+            drop
+            for drop in self._space.candidate(move[0]).drops
+            if known.best.get(drop[0]) == self._start[drop[0]]
         )
         return frozenset({move, *dropped})
 
-    def _saving(self, move: Change) -> float:
-        return max(self._beliefs.get(move[0], Belief()).saving, 1e-6)
+    def _width(self, changes: Iterable[Change]) -> int:
+        return max(self._beliefs.get(name, Belief()).objects for name, _value in changes)
+
+    def _saving(self, change: Change) -> float:
+        name, value = change
+        if value not in self._space.candidate(name).alternatives:
+            return 1e-6  # it fell with another option, whose saving that is
+        return max(self._beliefs.get(name, Belief()).saving, 1e-6)
 
 
 class _Knowledge:
@@ -205,6 +243,7 @@ class _Knowledge:
         self._speculative = speculative
         self._risks: dict[Change, float] = {}
         self._failed: list[set[Change]] = []
+        self._tried: set[frozenset[Change]] = set()
 
     def read(self, trials: Sequence[FrozenTrial]) -> _Knowledge:
         """Learn from the trials in their order.
@@ -222,12 +261,17 @@ class _Knowledge:
                 self.pending |= self.changes(trial.params)
                 continue
             changes = self.changes(effective)
+            self._tried.add(frozenset(changes))
             new = changes - self.changes(self.best)
             works = all(value <= 0 for value in trial.constraints.values())
             gain = (trial.value or 0.0) - best_value if works else -math.inf
             if gain > 0 or (gain == 0 and not any(map(self._speculative, new))):
                 best_value, self.best = trial.value or 0.0, effective
-            elif new:
+            elif new and (
+                not works or dict(self.changes(self.best)).keys() <= dict(changes).keys()
+            ):
+                # With several slots a variant may have been made on an older best; that it is
+                # worse than the present one then says nothing against its changes.
                 failed.append(changes)
         self._learn(failed)
         return self
@@ -242,6 +286,11 @@ class _Knowledge:
         """Probability that the change breaks something; 1.0 when that is certain."""
         return self._risks.get(change, self._needed(change))
 
+    def seen(self, changes: Collection[Change]) -> bool:
+        """Whether just those changes on top of the best variant were tried before."""
+        after = dict(self.changes(self.best)) | dict(changes)
+        return frozenset(after.items()) in self._tried
+
     def fails(self, changes: Collection[Change]) -> bool:
         """Whether those changes on top of the best variant are known to fail together."""
         return any(group.issubset(changes) for group in self._failed)
@@ -250,9 +299,7 @@ class _Knowledge:
         made = self.changes(self.best)
         suspects = [changes - made for changes in failed if changes - made]
         self._failed = suspects
-        certain: set[Change] = set()
-        while alone := {next(iter(one)) for one in suspects if len(one) == 1 and not one & certain}:
-            certain |= alone
+        certain = {next(iter(one)) for one in suspects if len(one) == 1}
         self._risks = dict.fromkeys(certain, 1.0)
         for group in suspects:
             if group & certain:

@@ -17,6 +17,8 @@ from optimizer.settings import OptionSettings
 
 MOST_INTEGER_VALUES = 9
 
+Change = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -25,7 +27,7 @@ class Candidate:
     ``name`` is the symbol, or ``A|B|C`` for a choice between them; a choice's values are its
     members' names. ``hinted`` says that the study expects the change to save RAM; where it is
     False (a choice nobody spoke of) the change may as well cost some.
-    ``drops`` names the other candidates that leave their baseline value with the first change.
+    ``drops`` are the changes of other candidates that the first change brings along: (name, value).
     """
 
     name: str
@@ -35,7 +37,7 @@ class Candidate:
     menu: tuple[str, ...]
     prompt: str
     hinted: bool = True
-    drops: frozenset[str] = frozenset()
+    drops: frozenset[Change] = frozenset()
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -158,10 +160,17 @@ def build_space(
             )
             continue
         after = space.effective(change)
-        drops = {name for name, value in after.items() if value != start[name]} - {candidate.name}
+        drops = {
+            (name, value)
+            for name, value in after.items()
+            if value != start[name] and name != candidate.name
+        }
         kept.append(replace(candidate, drops=frozenset(drops)))
     names = {one.name for one in kept}
-    kept = [replace(one, drops=one.drops & names) for one in kept]
+    kept = [
+        replace(one, drops=frozenset(drop for drop in one.drops if drop[0] in names))
+        for one in kept
+    ]
     return Space(
         tree, gate, tuple(kept), tuple(excluded), settings.keep, {one.name: one for one in kept}
     )

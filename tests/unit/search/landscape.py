@@ -83,6 +83,14 @@ class Landscape:
         bools = [one.name for one in space.candidates if one.kind == "bool"]
         return cls(space, savings, set(draw.sample(bools, needed)))
 
+    def saving(self, name: str, value: str) -> float:
+        """Of a change; what fell with its parent saves as much as its best value."""
+        if (name, value) in self.savings:
+            return self.savings[name, value]
+        return max(
+            0.0, *(self.savings[name, one] for one in self.space.candidate(name).alternatives)
+        )
+
     @property
     def most(self) -> float:
         """The greatest objective of all: each change that harms nothing and saves."""
@@ -90,14 +98,12 @@ class Landscape:
         params = {
             one.name: one.alternatives[0]
             for one in self.space.candidates
-            if not ({one.name, *one.drops} & self.needed)
+            if not ({one.name, *dict(one.drops)} & self.needed)
             and self.savings[one.name, one.alternatives[0]] > 0
         }
         effective = self.space.effective(params)
         return BASELINE_KB + sum(
-            self.savings.get((name, value), 0.0)
-            for name, value in effective.items()
-            if value != start[name]
+            self.saving(name, value) for name, value in effective.items() if value != start[name]
         )
 
     def evaluate(self, number: int, params: dict[str, str]) -> Trial:
@@ -111,7 +117,7 @@ class Landscape:
         variant = Variant(
             number, "test", params, assignment, effective, self.space.tree.resolve(assignment)
         )
-        saved = sum(self.savings.get(change, 0.0) for change in changed.items())
+        saved = sum(self.saving(name, value) for name, value in changed.items())
         return Trial(
             number=number,
             outcome=Outcome.PASSED if works else Outcome.BOOT_FAILED,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from optimizer.records import Outcome, Trial
-from optimizer.search.samplers import SAMPLERS, Belief
+from optimizer.search.samplers import SAMPLERS, Belief, NothingLeftError
 from optimizer.search.space import Space
 from optimizer.search.study import Study
 from tests.unit.search.landscape import BASELINE_KB, Landscape, space_of, write_tree
@@ -131,6 +133,44 @@ def test_what_is_being_tried_is_not_asked_for_again(space: Space) -> None:
     assert changed[0]
     assert changed[1]
     assert changed[0].isdisjoint(changed[1])
+
+
+@pytest.mark.parametrize("slots", [2, 4])
+@pytest.mark.parametrize("seed", [61, 62, 63])
+def test_several_slots_reach_the_best_too(space: Space, slots: int, seed: int) -> None:
+    landscape = Landscape.random(space, 3, seed)
+    study = elimination(space)
+    study.tell(landscape.evaluate(0, {}))
+    running: list[Trial] = []
+    done: list[Trial] = []
+    for number in range(1, 400):
+        try:
+            running.append(landscape.evaluate(number, study.ask(number)))
+        except NothingLeftError:
+            if not running:
+                break
+        if len(running) == slots or number % 3 == 0:
+            # The youngest first: slots do not finish in the order they began.
+            done.append(running.pop())
+            study.tell(done[-1])
+    assert not running
+    assert best(done).objective == landscape.most
+
+
+def test_a_value_that_kconfig_refuses_does_not_end_the_search(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "tree", 2, 1)
+    with (tree / "Kconfig").open("a") as stream:
+        stream.write(
+            'choice\n\tprompt "Refusing"\n\tdefault P1\nconfig P1\n\tbool "One"\n'
+            'config P2\n\tbool "Two"\n\tdepends on G0\nconfig P3\n\tbool "Three"\nendchoice\n'
+        )
+    refusing = space_of(tree)
+    landscape = Landscape.random(refusing, 0, 71)
+    landscape.savings["P1|P2|P3", "P3"] = 60.0
+    landscape.savings["SLOW|QUICK", "QUICK"] = 60.0
+    winner = best(landscape.search(elimination(refusing), trials=100))
+    assert winner.effective["P1|P2|P3"] == "P3"
+    assert winner.effective["SLOW|QUICK"] == "QUICK"
 
 
 def test_an_abandoned_trial_is_asked_for_again(space: Space) -> None:

@@ -34,7 +34,7 @@ def test_all_that_is_on_and_every_choice_is_a_candidate(tmp_path: Path) -> None:
 
 def test_dependents_fall_with_their_parent(tmp_path: Path) -> None:
     space = make(tmp_path)
-    assert space.candidate("G0").drops == {"G0_M0", "G0_M1", "OPEN|SHUT"}
+    assert space.candidate("G0").drops == {("G0_M0", "n"), ("G0_M1", "n"), ("OPEN|SHUT", "n")}
     assert space.candidate("G0_M0").drops == frozenset()
     assert space.effective({"G0": "n"})["G0_M1"] == "n"
 
