@@ -23,6 +23,7 @@ from pathlib import Path
 from optimizer.errors import MachineFault, UserError
 
 KILL_GRACE_SECONDS = 5.0
+LOCK_NAME = ".lock"
 # Killing make alone would leave the compilers that its recipes' shells started. The first `wait` is
 # cut short by a signal's trap; the command's status is had when the command is gone.
 _GUARD = """\
@@ -30,7 +31,7 @@ trap 'kill -s KILL 0' USR1
 trap : TERM
 "$@" &
 while :; do
-    wait $!
+    wait $! 2>/dev/null
     status=$?
     kill -s 0 $! 2>/dev/null || exit $status
 done
@@ -227,7 +228,7 @@ class FolderLock:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise MachineFault(
                 f"{self.folder} cannot be written: {error}.", "Check its owner and the disk."
@@ -255,6 +256,6 @@ class FolderLock:
     def holder(self) -> str:
         """The process id that the holder wrote, '' when unknown."""
         try:
-            return (self.folder / ".lock").read_text(encoding="ascii").strip()
+            return (self.folder / LOCK_NAME).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return ""
