@@ -81,6 +81,7 @@ class BuildResult:
     config_text: str
     image: Path | None = None
     image_bytes: int = 0
+    image_sha256: str = ""
     vmlinux_bytes: int = 0
     sections: Mapping[str, int] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
@@ -156,3 +157,10 @@ class Trial:
     seconds: float = 0.0
     log_dir: Path | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """What the best of the passed trials has most of: the objective, then the smaller image,
+        then the lower number."""
+        image_bytes = self.build.image_bytes if self.build else 0
+        return (self.objective or 0.0, -image_bytes, -self.number)

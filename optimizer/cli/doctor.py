@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 
 import click
 from rich.table import Table
+from rich.text import Text
 
+from optimizer.cli.host import memory_gb
 from optimizer.cli.screen import as_json_option, console
 from optimizer.errors import UserError
 from optimizer.kernel.kconfig import kernel_version
@@ -59,7 +60,7 @@ def doctor(study: str, as_json: bool) -> None:
         for title in ("", "what", "found", "how to get it"):
             table.add_column(title, overflow="fold")
         for one in findings:
-            mark = "[green]ok[/]" if one.ok else "[red]missing[/]"
+            mark = Text("ok", "green") if one.ok else Text("missing", "red")
             table.add_row(mark, one.what, one.found, one.remedy)
         console().print(table)
     if not all(one.ok for one in findings):
@@ -124,11 +125,6 @@ def _memory() -> Finding:
     return Finding("memory", enough, f"{total:.1f} GB", "" if enough else "use --jobs 1")
 
 
-def memory_gb() -> float:
-    """The machine's memory in GB (10^9 bytes)."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-
-
 def require(settings: StudySettings) -> None:
     """Stop early when a study cannot run here.
 
@@ -141,8 +137,3 @@ def require(settings: StudySettings) -> None:
         raise UserError(
             f"Missing: {', '.join(found)}.", "\n".join(f"Run: {one.remedy}" for one in missing)
         )
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))

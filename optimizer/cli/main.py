@@ -48,9 +48,5 @@ def main() -> None:
     except MemtotalError as error:
         click.echo(f"memtotal: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)
-    except BrokenPipeError:
-        # The reader (a pager, head) has seen enough; Python must not complain at exit either.
-        sys.stdout = None
-        sys.exit(0)
     else:
         sys.exit(code or 0)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optimizer.cli.screen import as_json_option, console, kb, results_option, span
-from optimizer.cli.workshop import study_folder
+from optimizer.cli.workshop import left_out, study_folder
 from optimizer.errors import MachineFault, UserError
 from optimizer.records import Outcome, Trial
 from optimizer.review import export as exports
@@ -111,7 +111,7 @@ def status(study: str, as_json: bool, results: str | None) -> None:
 def review(study: str, top: int | None, failed: bool, as_json: bool, results: str | None) -> None:
     """The trials as a table, and what each option is estimated to save."""
     with open_results(study, results) as database:
-        trials = database.trials()
+        trials, without = database.trials(), left_out(database)
     savings = option_savings(trials)
     shown = [
         one
@@ -124,6 +124,7 @@ def review(study: str, top: int | None, failed: bool, as_json: bool, results: st
                 {
                     "trials": [_row(one) for one in shown],
                     "savings": [asdict(one) for one in savings[:top]],
+                    "left_out": without,
                 },
                 indent=2,
             )
@@ -168,6 +169,8 @@ def review(study: str, top: int | None, failed: bool, as_json: bool, results: st
         screen.print(
             "Estimates by regression over the passed trials; options of one group share theirs."
         )
+    for name, reason in without.items():
+        screen.print(f"Left out of the search: {name}: {reason}")
 
 
 @click.command()

@@ -12,11 +12,11 @@ from types import FrameType
 
 import click
 
-from optimizer.cli import doctor, workshop
+from optimizer.cli import doctor, host, workshop
 from optimizer.cli.progress import Progress
 from optimizer.cli.screen import Span, kb, results_option, span
-from optimizer.errors import MemtotalError, UserError
-from optimizer.process import FolderLock
+from optimizer.errors import MachineFault, MemtotalError, UserError
+from optimizer.process import Deadline, FolderLock
 from optimizer.review.summary import summarize
 from optimizer.search.loop import Ending, Limits, Search
 from optimizer.search.samplers import SAMPLERS
@@ -72,8 +72,7 @@ def run(
         )
     try:
         with Database.open(folder / "trials.db", create=True) as database:
-            limits = Limits(budget, trials)
-            _run(study, settings, database, folder, limits, jobs, sampler, seed)
+            _run(study, settings, database, folder, budget, trials, jobs, sampler, seed)
     finally:
         lock.release()
 
@@ -83,7 +82,8 @@ def _run(
     settings: StudySettings,
     database: Database,
     folder: Path,
-    limits: Limits,
+    budget: float | None,
+    trials: int | None,
     jobs: int,
     sampler: str,
     seed: int,
@@ -92,12 +92,15 @@ def _run(
     best_trial = summarize(past).best_trial
     best = next((one for one in past if one.number == best_trial), None)
     baseline_kb = past[0].objective if past else None
-    with Progress(baseline_kb, best, len(past), limits.budget_seconds, limits.trials) as progress:
+    limits = Limits(Deadline(budget), trials)
+    with Progress(baseline_kb, best, len(past), budget, trials) as progress:
         progress.say(f"reading {settings.kernel.tree}")
         tree = workshop.symbol_tree(settings)
         tools = workshop.tools(settings, tree)
         space = build_space(tree, settings.options)
         progress.say(_space_line(space))
+        for one in space.excluded:
+            progress.say(f"left out: {one.symbol}: {one.reason}")
         digest = workshop.study_digest(settings, workshop.defconfig_path(settings))
         beliefs = workshop.stored_beliefs(database)
 
@@ -118,19 +121,24 @@ def _run(
             sampler=sampler,
             seed=seed,
             jobs=jobs,
-            cores=doctor.cores(),
-            memory_gb=round(doctor.memory_gb(), 1),
-            budget_seconds=limits.budget_seconds,
-            budget_trials=limits.trials,
+            cores=host.cores(),
+            memory_gb=round(host.memory_gb(), 1),
+            budget_seconds=budget,
+            budget_trials=trials,
         )
         ending = Ending("stopped by an error")
         try:
             search = Search(settings, database, space, slots, folder / "logs", progress)
-            with _interruptible(search, progress):
+            with _interruptible(search):
                 search.measure_baseline()
                 if not beliefs and sampler == SAMPLERS[0]:
                     progress.say("tracing which code the baseline runs")
-                    beliefs = search.trace_baseline()
+                    try:
+                        beliefs = search.trace_baseline()
+                    except MachineFault as fault:
+                        progress.say(
+                            f"{fault.message} The search goes on without; it takes longer."
+                        )
                     bind()
                 ending = search.run(sampler, seed, beliefs, limits)
         except Cancelled:
@@ -158,7 +166,7 @@ def _close(slots: list[Slot]) -> None:
 
 
 @contextmanager
-def _interruptible(search: Search, progress: Progress) -> Iterator[None]:
+def _interruptible(search: Search) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run cleanly; a second one ends it at once.
 
     Children die with this process (see :mod:`optimizer.process`), so nothing is left behind.

@@ -15,9 +15,12 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def console() -> Console:
-    """The terminal, or a plain stream of wide lines when output is no terminal."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=160)
+    """The terminal, or a plain stream of wide lines when output is no terminal.
+
+    Without markup: what is printed comes from logs and option names, and has brackets of its own.
+    """
+    made = Console(highlight=False, markup=False)
+    return made if made.is_terminal else Console(highlight=False, markup=False, width=160)
 
 
 def as_json_option(command: Command) -> Command:

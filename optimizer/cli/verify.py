@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,15 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from optimizer.cli import doctor, workshop
+from optimizer.cli.host import cores
 from optimizer.cli.results import chosen_trial, open_results
 from optimizer.cli.screen import as_json_option, console, kb, results_option, span
-from optimizer.errors import MachineFault, UserError
-from optimizer.kernel.kbuild import remove_tree
+from optimizer.kernel.kconfig import SymbolTree
 from optimizer.records import Assignment, Trial
 from optimizer.search.trial import Slot
 from optimizer.search.verification import Verification
 from optimizer.search.verification import verify as verify_config
 from optimizer.settings import StudySettings, cache_folder, environment, load_study
+from optimizer.store import Database
 
 
 @click.command()
@@ -46,28 +48,23 @@ def verify(
         raise click.UsageError("--trial and --defconfig exclude each other.")
     settings = load_study(study)
     doctor.require(settings)
-    config, expected = _subject(study, settings, trial, defconfig, results)
-    folder = Path(tempfile.mkdtemp(prefix="verify-", dir=_made(cache_folder())))
-    logs = workshop.study_folder(settings.name, results) / "verify"
     tree = workshop.symbol_tree(settings)
-    slot = Slot.open(
-        settings, folder, environment(), doctor.cores(), workshop.tools(settings, tree)
-    )
-    if slot is None:
-        raise MachineFault(f"The fresh tree {folder} is in use.")
+    config, expected = _subject(study, settings, tree, trial, defconfig, results)
+    number, slot = _fresh_slot(settings, workshop.tools(settings, tree))
+    logs = workshop.study_folder(settings.name, results) / "verify" / str(number)
     screen = console()
     said: set[str] = set()
 
-    def on_phase(phase: str, detail: str) -> None:
+    def on_phase(phase: str, _detail: str) -> None:
         if phase not in said and not as_json:
             said.add(phase)
-            screen.print(Text(f"verify: {phase}"))
+            screen.print(f"verify: {phase}")
 
     try:
         found = verify_config(slot, config, logs, expected, on_phase, threading.Event())
     finally:
+        slot.empty()
         slot.close()
-        remove_tree(folder)
     if as_json:
         click.echo(json.dumps(_document(found), indent=2))
     else:
@@ -76,31 +73,43 @@ def verify(
         raise click.exceptions.Exit(1)
 
 
+def _fresh_slot(settings: StudySettings, tools: Mapping[str, str]) -> tuple[int, Slot]:
+    """A slot whose tree is empty. What a killed verify left in it is removed now."""
+    for number in itertools.count():
+        folder = cache_folder() / "verify" / str(number)
+        slot = Slot.open(settings, folder, environment(), cores(), tools)
+        if slot is not None:
+            slot.empty()
+            return number, slot
+    raise AssertionError("count() never ends")
+
+
 def _subject(
     study: str,
     settings: StudySettings,
+    tree: SymbolTree,
     trial: int | None,
     defconfig: Path | None,
     results: str | None,
 ) -> tuple[str, Trial | None]:
-    """The .config to build, and the trial whose figures must repeat if there is one."""
+    """The .config to build, and the trial whose figures must repeat.
+
+    A defconfig from outside has one if it comes to the same .config as a trial of the study.
+    """
     if defconfig is None:
         with open_results(study, results) as database:
             expected = chosen_trial(database, trial)
-            return expected.resolved.text, expected
-    tree = workshop.symbol_tree(settings)
+            config = expected.resolved.text
+            if expected.duplicate_of is not None:
+                expected = database.trial(expected.duplicate_of)
+            return config, expected
     tree.load_base(defconfig)
-    return tree.resolve(Assignment({})).text, None
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be made: {error.strerror}.", "Set MEMTOTAL_CACHE."
-        ) from error
-    return folder
+    resolved = tree.resolve(Assignment({}))
+    path = workshop.study_folder(settings.name, results) / "trials.db"
+    if not path.is_file():
+        return resolved.text, None
+    with Database.read(path) as database:
+        return resolved.text, database.by_digest(resolved.digest)
 
 
 def _print(found: Verification, expected: Trial | None, logs: Path) -> None:
@@ -125,6 +134,7 @@ def _print(found: Verification, expected: Trial | None, logs: Path) -> None:
     screen.print(
         Text(f"image        {build.image_bytes:,} bytes, vmlinux {build.vmlinux_bytes:,} bytes")
     )
+    screen.print(Text(f"             sha256 {build.image_sha256}"))
     screen.print(Text(f".config      sha256 {found.digest}"))
     if expected is not None:
         screen.print(Text(f"compared to  trial {expected.number}, {kb(expected.objective)}"))
@@ -142,6 +152,7 @@ def _document(found: Verification) -> dict[str, object]:
         "problems": list(found.problems),
         "config_sha256": found.digest,
         "image_bytes": found.build.image_bytes,
+        "image_sha256": found.build.image_sha256,
         "vmlinux_bytes": found.build.vmlinux_bytes,
         "sections_bytes": dict(found.build.sections),
         "build_seconds": round(found.build.seconds, 1),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from optimizer.board import version as emulator_version
+from optimizer.cli.host import cores
 from optimizer.errors import UserError
 from optimizer.kernel.kconfig import SymbolTree, compiler_version
 from optimizer.search.samplers import Belief
@@ -74,7 +74,7 @@ def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> 
         "\n".join((found["kernel"], found["compiler"], str(settings.kernel.tree))).encode()
     ).hexdigest()[:12]
     base = cache_folder() / "slots" / f"{settings.kernel.arch}-{found['kernel'][:20]}-{name}"
-    compilers = max(1, (os.cpu_count() or 1) // jobs)
+    compilers = max(1, cores() // jobs)
     slots: list[Slot] = []
     folders = (base / str(number) for number in range(1000))
     while len(slots) < jobs:
@@ -92,6 +92,7 @@ def study_digest(settings: StudySettings, defconfig: Path) -> str:
         *(suite.model_dump_json() for suite in settings.suites),
         settings.objective,
         settings.kernel.target,
+        settings.kernel.device_tree,
         defconfig.read_text(encoding="utf-8"),
     ):
         digest.update(part.encode() + b"\0")
@@ -106,8 +107,12 @@ def study_digest(settings: StudySettings, defconfig: Path) -> str:
 
 
 def describe(space: Space, beliefs: Mapping[str, Belief]) -> dict[str, Json]:
-    """The search space as stored: each candidate with what is believed of it."""
-    return {
+    """The search space as stored: each candidate with what is believed of it, and what was left out
+    of the search with the reason."""
+    left_out: dict[str, Json] = {
+        one.symbol: {"asked": one.asked, "left_out": one.reason} for one in space.excluded
+    }
+    return left_out | {
         one.name: {
             "kind": one.kind,
             "values": list(one.values),
@@ -124,6 +129,18 @@ def stored_beliefs(database: Database) -> dict[str, Belief]:
     study = database.study()
     found: dict[str, Belief] = {}
     for name, one in (study.candidates if study else {}).items():
-        if isinstance(one, Mapping) and "needed" in one and "saving" in one:
-            found[name] = Belief(float(str(one["needed"])), float(str(one["saving"])))
+        if isinstance(one, Mapping) and {"needed", "saving", "objects"} <= one.keys():
+            found[name] = Belief(
+                float(str(one["needed"])), float(str(one["saving"])), int(str(one["objects"]))
+            )
     return found
+
+
+def left_out(database: Database) -> dict[str, str]:
+    """What the newest search space leaves out: symbol -> reason."""
+    study = database.study()
+    return {
+        name: str(one["left_out"])
+        for name, one in (study.candidates if study else {}).items()
+        if isinstance(one, Mapping) and "left_out" in one
+    }

@@ -6,6 +6,7 @@ process that make starts, so a tree is never used while something left over stil
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from optimizer.errors import MachineFault, UserError
 from optimizer.kernel import elf
 from optimizer.kernel.kconfig import config_digest
-from optimizer.process import Completed, Deadline, FolderLock, run_logged
+from optimizer.process import LOCK_NAME, Completed, Deadline, FolderLock, run_logged
 from optimizer.records import BuildResult
 from optimizer.settings import KernelSettings
 
@@ -34,7 +35,8 @@ _TELLING = re.compile(
 )
 _MACHINE = re.compile(
     r"No space left on device|Cannot allocate memory|virtual memory exhausted|"
-    r"Killed signal terminated program|Disk quota exceeded|Input/output error|Read-only file system"
+    r"Killed signal terminated program|Disk quota exceeded|Input/output error|"
+    r"Read-only file system|\bKilled\b|[Cc]annot fork|Resource temporarily unavailable"
 )
 _UNCLEAN = re.compile(r"source tree is not clean|please run '?make.* mrproper")
 _MARKER = ".building"
@@ -81,6 +83,23 @@ class BuildTree:
     def close(self) -> None:
         """Give the tree back."""
         self._lock.release()
+
+    def empty(self) -> None:
+        """Remove everything but the lock.
+
+        Raises:
+            MachineFault: something cannot be removed.
+        """
+        try:
+            for path in self.folder.iterdir():
+                if path.name == LOCK_NAME:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        except OSError as error:
+            raise MachineFault(f"{self.folder} cannot be emptied: {error}.") from error
 
     @property
     def device_tree(self) -> Path:
@@ -167,6 +186,7 @@ class BuildTree:
             config_text=used,
             image=image if ok else None,
             image_bytes=image.stat().st_size if ok else 0,
+            image_sha256=hashlib.sha256(image.read_bytes()).hexdigest() if ok else "",
             vmlinux_bytes=vmlinux.stat().st_size if ok else 0,
             sections=elf.section_sizes(vmlinux) if ok else {},
             errors=() if ok else tuple(seen[-12:]),
@@ -230,7 +250,9 @@ class BuildTree:
             cancel=cancel,
             keep_open=(self._lock.fd,),
         )
-        if done.returncode != 0:
+        if done.returncode < 0 and not done.timed_out and not done.cancelled:
+            raise MachineFault(f"make was killed by signal {-done.returncode}.", f"See {log}.")
+        if done.returncode != 0 and not done.timed_out and not done.cancelled:
             for line in seen:
                 if _MACHINE.search(line):
                     raise MachineFault(
@@ -261,7 +283,7 @@ class BuildTree:
         since = marker.stat().st_mtime_ns
         for path in _files(self.folder):
             inside = path.relative_to(self.folder)
-            if inside.parts[0] in ("include", ".config", ".lock", _MARKER):
+            if inside.parts[0] in ("include", ".config", LOCK_NAME, _MARKER):
                 continue
             if path.lstat().st_mtime_ns >= since:
                 path.unlink(missing_ok=True)
@@ -279,11 +301,6 @@ class BuildTree:
             return path.read_text(encoding="utf-8")
         except OSError:
             return None
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove an output tree; no error when it is not there."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,21 @@ class SymbolTree:
         self._base_modules: tuple[str, ...] = ()
         self._touched: set[str] = set()
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Version and a digest of the top Makefile and every Kconfig file: names this tree."""
+        """Version and a digest that changes when a source file does: names this tree.
+
+        Over each file's path, size and time of change, as make sees them; the contents would take
+        a minute to read.
+        """
         digest = hashlib.sha256()
-        for name in ["Makefile", *sorted(self._kconfig.kconfig_filenames)]:
-            digest.update((self.tree / name).read_bytes())
+        for folder, names, files in os.walk(self.tree):
+            names[:] = sorted(name for name in names if name != ".git")
+            for name in sorted(files):
+                path = Path(folder, name)
+                told = path.lstat()
+                line = f"{path.relative_to(self.tree)} {told.st_size} {int(told.st_mtime)}\n"
+                digest.update(line.encode(errors="surrogateescape"))
         return f"{self.version}-{digest.hexdigest()[:16]}"
 
     def load_base(self, defconfig: Path) -> ResolvedConfig:

@@ -1,4 +1,4 @@
-"""What each option saves, estimated from the trials that passed; the best so far; differences.
+"""What each option saves, estimated from the trials that passed; differences.
 
 The method. Each passed trial is a row: which options had another value than in the baseline, and
 by how many kB its objective differs from the baseline's. The savings are the weights that explain
@@ -90,18 +90,6 @@ def option_savings(trials: Iterable[Trial]) -> list[OptionSaving]:
         found,
         key=lambda one: (one.saving_kb is None, -(one.saving_kb or 0.0), one.option, one.value),
     )
-
-
-def best_so_far(trials: Iterable[Trial]) -> list[tuple[int, float]]:
-    """(trial, highest objective in kB of all passed up to it), from the first passed one on."""
-    found: list[tuple[int, float]] = []
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        objective = _objective(trial)
-        if found and (objective is None or objective < found[-1][1]):
-            objective = found[-1][1]
-        if objective is not None:
-            found.append((trial.number, objective))
-    return found
 
 
 def differences(trial: Trial, baseline: Trial) -> list[tuple[str, str, str]]:

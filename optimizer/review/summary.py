@@ -30,7 +30,7 @@ def summarize(trials: Sequence[Trial]) -> Summary:
     """The figures of those trials, which are one study's."""
     baseline = next((one.objective for one in trials if one.number == 0), None)
     passed = [one for one in trials if one.outcome is Outcome.PASSED and one.objective is not None]
-    best = max(passed, key=lambda one: (one.objective or 0.0, -one.number), default=None)
+    best = max(passed, key=lambda one: one.rank, default=None)
     best_kb = best.objective if best else None
     builds = sum(one.build is not None for one in trials)
     seconds = sum(one.seconds for one in trials)

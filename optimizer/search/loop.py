@@ -34,9 +34,9 @@ TRIES = 2
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: after so many seconds of this run, or so many trials in the study."""
+    """When to stop: when the time is up, or with so many trials in the study."""
 
-    budget_seconds: float | None = None
+    deadline: Deadline
     trials: int | None = None
 
 
@@ -104,7 +104,7 @@ class Search:
         self._numbers = {trial.number for trial in self._past}
         self._best = max(
             (trial for trial in self._past if trial.outcome is Outcome.PASSED),
-            key=lambda trial: trial.objective or 0.0,
+            key=lambda trial: trial.rank,
             default=None,
         )
         self._study: Study | None = None
@@ -129,7 +129,8 @@ class Search:
             return
         with self._pool() as pool:
             self._submit(pool, self._baseline(), 0)
-            self._wait(pool)
+            while self._running:
+                self._wait(pool)
 
     def trace_baseline(self) -> dict[str, Belief]:
         """What two traced boots of the baseline say about the candidates.
@@ -159,12 +160,11 @@ class Search:
             MachineFault: the machine failed twice at the same variant.
             UserError: the study's files changed under the run.
         """
-        deadline = Deadline(limits.budget_seconds)
         self._sampler = sampler
         self._study = Study(self._space, sampler, seed, beliefs, self._database.trials())
         with self._pool() as pool:
             try:
-                return self._search(pool, self._study, limits, deadline)
+                return self._search(pool, self._study, limits)
             except Cancelled:
                 return Ending("interrupted", interrupted=True)
 
@@ -180,13 +180,11 @@ class Search:
             finally:
                 self._database.clear_activity()
 
-    def _search(
-        self, pool: ThreadPoolExecutor, study: Study, limits: Limits, deadline: Deadline
-    ) -> Ending:
+    def _search(self, pool: ThreadPoolExecutor, study: Study, limits: Limits) -> Ending:
         reason = ""
         while True:
             while not reason and len(self._running) < len(self._slots):
-                reason = self._exhausted(limits, deadline)
+                reason = self._exhausted(limits)
                 if not reason:
                     try:
                         self._start_next(pool, study)
@@ -199,14 +197,14 @@ class Search:
                 return Ending(reason)
             self._wait(pool)
 
-    def _exhausted(self, limits: Limits, deadline: Deadline) -> str:
-        if deadline.expired:
+    def _exhausted(self, limits: Limits) -> str:
+        if limits.deadline.expired:
             return "the budget is used up"
         underway = len(self._numbers) + len(self._running) + len(self._twins)
         if limits.trials is not None and underway >= limits.trials:
             return f"{limits.trials} trials are done"
         if self._repeats >= MOST_REPEATS:
-            return f"the last {MOST_REPEATS} variants asked for were none that had not been tried"
+            return f"the last {MOST_REPEATS} variants asked for were tried before or not allowed"
         return ""
 
     def _start_next(self, pool: ThreadPoolExecutor, study: Study) -> None:
@@ -273,20 +271,27 @@ class Search:
         while not done:
             done, _ = wait(self._running, timeout=0.2, return_when=FIRST_COMPLETED)
             self._pass_on_phases()
+        failed: list[Exception] = []
         for future in done:
             running = self._running.pop(future)
-            try:
-                trial = future.result()
-            except MachineFault as fault:
-                if running.tries >= TRIES:
-                    raise
-                self._reporter.trouble(running.variant.number, fault.message)
+            error = future.exception()
+            if error is None:
+                self._finish(running.variant, future.result(), running.slot)
+            elif isinstance(error, MachineFault) and running.tries < TRIES:
+                self._reporter.trouble(running.variant.number, error.message)
                 self._submit(pool, running.variant, running.slot, running.tries + 1)
-                continue
-            if trial.number == 0:
-                _check_baseline(trial)
-            self._store(trial)
-            self._store_twins(trial)
+            elif isinstance(error, Exception):
+                failed.append(error)
+        if failed:
+            # Only now, so that what finished beside it is stored.
+            raise failed[0]
+
+    def _finish(self, variant: Variant, trial: Trial, slot: int) -> None:
+        if trial.number == 0:
+            _check_baseline(trial)
+        self._store(trial)
+        self._store_twins(variant, trial)
+        self._database.clear_activity(slot)
 
     def _pass_on_phases(self) -> None:
         latest: dict[int, tuple[int, int, str, str]] = {}
@@ -300,17 +305,16 @@ class Search:
     def _store(self, trial: Trial) -> None:
         self._database.put_trial(trial)
         self._numbers.add(trial.number)
-        if trial.outcome is Outcome.PASSED and (
-            self._best is None or (trial.objective or 0) > (self._best.objective or 0)
-        ):
+        if trial.outcome is Outcome.PASSED and (self._best is None or trial.rank > self._best.rank):
             self._best = trial
         if self._study is not None:
             self._study.tell(trial)
         self._reporter.finished(trial, self._best)
 
-    def _store_twins(self, trial: Trial) -> None:
+    def _store_twins(self, variant: Variant, trial: Trial) -> None:
         """Store the variants that came to the same configuration while it was being built."""
-        for twin in [one for one in self._twins if one.resolved.digest == trial.resolved.digest]:
+        digest = variant.resolved.digest
+        for twin in [one for one in self._twins if one.resolved.digest == digest]:
             self._twins.remove(twin)
             self._store(_duplicate(twin, trial))
 

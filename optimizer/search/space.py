@@ -121,7 +121,7 @@ def build_space(
     """
     _check_names(tree, settings)
     excluded = [
-        Refusal(name, "y", "", f"{tree.tree.name} has no such symbol")
+        Refusal(name, "y", "", _unknown(tree, name))
         for name in (*settings.gate, *settings.turn_on)
         if not tree.known(name)
     ]
@@ -174,6 +174,12 @@ def build_space(
     return Space(
         tree, gate, tuple(kept), tuple(excluded), settings.keep, {one.name: one for one in kept}
     )
+
+
+def _unknown(tree: SymbolTree, name: str) -> str:
+    similar = tree.similar(name)
+    more = f" (it has {', '.join(similar)})" if similar else ""
+    return f"{tree.tree.name} has no such symbol{more}"
 
 
 def _check_names(tree: SymbolTree, settings: OptionSettings) -> None:

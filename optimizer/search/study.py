@@ -55,7 +55,7 @@ class Study:
             optimizer.search.samplers.NothingLeftError: the sampler has nothing left to try.
         """
         self._study.sampler = make_sampler(
-            self._sampler, self._space, self._beliefs, self._seed * 1_000_003 + number
+            self._sampler, self._space, self._beliefs, (self._seed * 1_000_003 + number) % 2**32
         )
         trial = self._study.ask(self._distributions)
         self._asked[number] = trial
@@ -70,11 +70,6 @@ class Study:
         asked.set_user_attr(EFFECTIVE, dict(trial.effective))
         asked.set_constraint(WORKS, _violation(trial))
         self._study.tell(asked, trial.objective or 0.0)
-
-    def forget(self, number: int) -> None:
-        """Drop an asked variant that the machine failed to evaluate."""
-        if (asked := self._asked.pop(number, None)) is not None:
-            self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
 
     def _replay(self, trial: Trial) -> None:
         params = self._space.baseline | {

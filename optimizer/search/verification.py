@@ -98,9 +98,10 @@ def _problems(
             f"MemTotal is {', '.join(map(str, sorted(totals)))} kB, trial {expected.number} had "
             f"{expected.measurement.mem_total_kb} kB"
         )
-    if expected.build is not None and build.image_bytes != expected.build.image_bytes:
+    before = expected.build
+    if before is not None and before.image_sha256 not in ("", build.image_sha256):
         found.append(
-            f"the image has {build.image_bytes} bytes, trial {expected.number}'s had "
-            f"{expected.build.image_bytes}"
+            f"the image's sha256 is {build.image_sha256[:16]} ({build.image_bytes} bytes), trial "
+            f"{expected.number}'s was {before.image_sha256[:16]} ({before.image_bytes} bytes)"
         )
     return found

@@ -26,7 +26,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from optimizer.errors import MachineFault, UserError
-from optimizer.records import Outcome, ResolvedConfig, Trial
+from optimizer.records import ResolvedConfig, Trial
 from optimizer.store import rows
 from optimizer.store.faults import damaged, denied, intact, mapped
 
@@ -395,18 +395,6 @@ class Database:
             digest,
         )
         return None if number is None else self.trial(number)
-
-    def counts(self) -> dict[Outcome, int]:
-        """How many trials ended in which way; 0 for outcomes that did not occur.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        with self._reading_rows():
-            found = dict(
-                self._db.execute("SELECT outcome, count(*) FROM trials GROUP BY outcome").fetchall()
-            )
-            return {outcome: found.get(outcome.value, 0) for outcome in Outcome}
 
     def _number(self, sql: str, *parameters: str) -> int | None:
         with self._reading_rows():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from optimizer.records import Assignment, Outcome, ResolvedConfig, Trial
-from optimizer.review.savings import best_so_far, differences, option_savings
+from optimizer.review.savings import differences, option_savings
 
 BASE = {"DRM": "y", "BUG": "y", "KALLSYMS": "y", "LOG_BUF_SHIFT": "17"}
 SAVES = {("DRM", "n"): 900.0, ("BUG", "n"): 24.0, ("KALLSYMS", "n"): -40.0} | {
@@ -132,19 +132,6 @@ def test_there_is_nothing_to_compare_with_without_a_passed_baseline() -> None:
     found = option_savings([trial(0, outcome=Outcome.BOOT_FAILED), trial(1, {"DRM": "n"})])
     assert [(one.option, one.saving_kb, one.passed) for one in found] == [("DRM", None, 1)]
     assert option_savings([trial(0)]) == []
-
-
-def test_the_best_so_far_never_falls() -> None:
-    trials = [
-        trial(3, objective=10.0),
-        trial(0, outcome=Outcome.BOOT_FAILED),
-        trial(1, objective=20.0),
-        trial(2, outcome=Outcome.BUILD_FAILED),
-        trial(4, objective=99.0, outcome=Outcome.DUPLICATE),
-        trial(5, objective=30.0),
-    ]
-    assert best_so_far(trials) == [(1, 20.0), (2, 20.0), (3, 20.0), (4, 20.0), (5, 30.0)]
-    assert best_so_far([]) == []
 
 
 def test_differences_are_of_what_both_know() -> None:

@@ -173,13 +173,6 @@ def test_a_value_that_kconfig_refuses_does_not_end_the_search(tmp_path: Path) ->
     assert winner.effective["SLOW|QUICK"] == "QUICK"
 
 
-def test_an_abandoned_trial_is_asked_for_again(space: Space) -> None:
-    study = elimination(space)
-    first = study.ask(1)
-    study.forget(1)
-    assert study.ask(1) == first
-
-
 def test_a_variant_that_works_but_is_worse_is_not_built_on(space: Space) -> None:
     landscape = Landscape.random(space, 0, 41)
     landscape.savings["G0", "n"] = -9000.0

@@ -242,7 +242,10 @@ def test_released_migrations_are_never_edited() -> None:
         file.stem: hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         for file in optimizer.store.database.MIGRATIONS.glob("*.sql")
     }
-    assert digests == {"0001_trials": "3d501304e81e943b"}
+    assert digests == {
+        "0001_trials": "3d501304e81e943b",
+        "0002_image_sha256": "237f23bc930f4291",
+    }
 
 
 @pytest.fixture

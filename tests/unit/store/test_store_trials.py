@@ -175,17 +175,6 @@ def test_a_digest_leads_to_the_first_trial_that_was_built(database: Database) ->
     assert database.by_digest("digest") is None
 
 
-def test_counts_name_every_outcome(database: Database) -> None:
-    base = passed_trial(database.folder)
-    for number, outcome in enumerate((Outcome.PASSED, Outcome.PASSED, Outcome.SMOKE_FAILED)):
-        database.put_trial(dataclasses.replace(base, number=number, outcome=outcome))
-    counts = database.counts()
-    assert list(counts) == list(Outcome)
-    assert counts[Outcome.PASSED] == 2
-    assert counts[Outcome.SMOKE_FAILED] == 1
-    assert counts[Outcome.BOOT_FAILED] == 0
-
-
 def test_views_answer_what_their_names_ask(database: Database) -> None:
     base = passed_trial(database.folder, 0)
     assert base.boot is not None
@@ -254,7 +243,7 @@ def test_threads_share_a_database(database: Database) -> None:
             for step in range(20):
                 database.set_activity(slot, step, "build")
                 database.put_trial(passed_trial(database.folder, slot * 100 + step))
-                database.counts()
+                database.best()
         except Exception as error:  # the assertion below shows it
             failures.append(error)
 
