@@ -152,6 +152,9 @@ class World:
         self.extra: dict[str, str] = {}
         self._runs: list[Run] = []
         shutil.copytree(FAKES / "linux", self.tree)
+        self.knobs = folder / "knobs"
+        (self.knobs / "faults").mkdir(parents=True)
+        shutil.copy(FAKES / "behaviour", self.knobs)
         for path, text in ((self.board, BOARD), (self.suite, SUITE), (self.study, STUDY)):
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -184,12 +187,12 @@ class World:
 
     def behave(self, line: str) -> None:
         """Add a line to what the emulator makes of an image."""
-        with (self.tree / "behaviour").open("a", encoding="utf-8") as file:
+        with (self.knobs / "behaviour").open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
     def fault(self, goal: str, script: str) -> Path:
         """A shell script that runs before make makes a goal; when it fails, so does the goal."""
-        path = self.tree / "faults" / goal
+        path = self.knobs / "faults" / goal
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(script, encoding="utf-8")
         return path

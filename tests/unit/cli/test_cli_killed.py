@@ -58,9 +58,9 @@ def stopped_at(world: World, where: str) -> Run:
 
 def mended(world: World, tree: Path) -> None:
     """Undo what stopped_at() did, by the tree as it was."""
-    for path in world.tree.glob("faults/*"):
+    for path in world.knobs.glob("faults/*"):
         path.unlink()
-    (world.tree / "behaviour").write_text(tree.read_text())
+    (world.knobs / "behaviour").write_text(tree.read_text())
 
 
 def undisturbed(world: World, folder: str = "undisturbed") -> list[tuple[object, ...]]:
@@ -78,7 +78,7 @@ def test_a_killed_run_leaves_nothing_behind_and_is_resumed(
     world: World, tmp_path: Path, where: str
 ) -> None:
     tree = tmp_path / "behaviour"
-    tree.write_text((world.tree / "behaviour").read_text())
+    tree.write_text((world.knobs / "behaviour").read_text())
     run = stopped_at(world, where)
     assert world.left_over()
     run.kill()
@@ -113,7 +113,7 @@ def test_an_object_that_a_killed_build_left_half_written_is_made_again(world: Wo
     (half,) = world.cache.glob("slots/*/0")
     wait_until(lambda: (half / "vmlinux").exists())
     run.kill()
-    (world.tree / "faults" / "vmlinux").unlink()
+    (world.knobs / "faults" / "vmlinux").unlink()
     world.memtotal("run", "small.toml", "--trials", 1)
     assert world.outcomes() == [(0, "passed")]
 
