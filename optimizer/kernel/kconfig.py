@@ -21,6 +21,7 @@ from typing import Any
 import kconfiglib
 
 from optimizer.errors import UserError
+from optimizer.process import bound_to_parent, kill_group
 from optimizer.records import Assignment, Refusal, ResolvedConfig
 
 _TYPES = {
@@ -321,7 +322,11 @@ def compiler_version(compiler: str, env: Mapping[str, str]) -> str:
     """
     try:
         said = subprocess.run(
-            [compiler, "--version"], env=dict(env), capture_output=True, text=True, check=True
+            bound_to_parent([compiler, "--version"]),
+            env=dict(env),
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(
@@ -378,14 +383,21 @@ class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
 
 
 def _shell(command: str, folder: str) -> str:
-    said = subprocess.run(
-        ["/bin/sh", "-c", command],
+    with subprocess.Popen(
+        # Kconfig's $(shell,...) is a shell command.
+        bound_to_parent(["/bin/sh", "-c", command]),
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-        check=False,
-    )
-    return said.stdout.rstrip("\n").replace("\n", " ")
+        start_new_session=True,
+    ) as child:
+        try:
+            said, _ = child.communicate()
+        except BaseException:
+            kill_group(child.pid)  # Ctrl-C, with a compiler that hangs
+            raise
+    return said.rstrip("\n").replace("\n", " ")
 
 
 def _check_defconfig(path: Path) -> None:
