@@ -103,7 +103,7 @@ class Run:
     @property
     def said(self) -> str:
         """What it has printed so far, on both streams."""
-        return "".join((self._folder / name).read_text() for name in ("out", "err"))
+        return self._read("out") + self._read("err")
 
     @property
     def code(self) -> int | None:
@@ -113,6 +113,10 @@ class Run:
         path = self._folder / "status"
         return int(path.read_text()) if path.exists() else None
 
+    def _read(self, name: str) -> str:
+        path = self._folder / name
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, and none to its children."""
         os.kill(self.pid, number)
@@ -120,8 +124,7 @@ class Run:
     def ended(self) -> Done:
         """Wait for its end."""
         wait_until(lambda: self.code is not None, lambda: f"it still runs and said {self.said}")
-        out, err = ((self._folder / name).read_text() for name in ("out", "err"))
-        return Done(self.code or 0, out, err)
+        return Done(self.code or 0, self._read("out"), self._read("err"))
 
     def kill(self) -> None:
         """End it the hard way (kill -9) and wait until it is gone."""

@@ -160,7 +160,7 @@ def test_a_defconfig_with_a_line_that_is_no_setting(world: World) -> None:
     ],
 )
 def test_a_baseline_that_does_not_work(world: World, symbol: str, message: str) -> None:
-    world.edit(world.board, "silence_timeout_seconds = 4", "silence_timeout_seconds = 2")
+    world.edit(world.board, "silence_timeout_seconds = 4", "silence_timeout_seconds = 1.5")
     defconfig = world.tree / "arch/arm/configs/test_defconfig"
     # A study may change as long as no trial is stored that it would have to agree with.
     world.edit(defconfig, f"CONFIG_{symbol}=y\n", f"# CONFIG_{symbol} is not set\n")
