@@ -26,7 +26,7 @@ run: setup ## search: make run [BUDGET=8h] [STUDY=configs/versatilepb.toml]
 test: setup ## every test, the ones that build and boot kernels included
 	$(ALONE) $(VENV)/bin/pytest tests
 
-check: setup ## format, lint, types and the unit tests: seconds
+check: setup ## format, lint, types and the unit tests: a minute or two
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict optimizer

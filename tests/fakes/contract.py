@@ -1,6 +1,6 @@
 """What the product relies on in an emulator: held against the fake one and against the real one.
 
-A test class of either derives from :class:`EmulatorContract` and says, by overriding the fixtures
+A test class of either derives from :class:`EmulatorContract` and says, by defining the fixtures
 ``board`` and ``kernel``, which emulator is meant and what it boots. The kernel must have a console,
 /proc, printk, and a shell whose ``reboot -f`` restarts the machine.
 """
@@ -48,16 +48,6 @@ CHECKS = (
 
 class EmulatorContract:
     """Assertions that hold for every emulator the product can use."""
-
-    @pytest.fixture
-    def board(self) -> BoardSettings:
-        """The board's settings, those of a shipped board or like them."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def kernel(self) -> Kernel:
-        """A kernel that boots on the board to its shell."""
-        raise NotImplementedError
 
     def boot(
         self, board: BoardSettings, kernel: Kernel, folder: Path, *checks: CheckSettings

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.contract import EmulatorContract
 
 from optimizer.board import QemuMachine, evaluate, version
 from optimizer.errors import MachineFault
 from optimizer.memory import measure
 from optimizer.records import BootResult, BootState
 from optimizer.settings import SHIPPED_CONFIGS, BoardSettings, CheckSettings, Suite, load_study
+from tests.integration.kernels import Kernel
 
 pytestmark = pytest.mark.integration
 
@@ -301,3 +303,15 @@ def test_nothing_is_left_of_a_running_emulator(bench: Bench) -> None:
         [emulator] = emulators(bench.folder)
     assert not Path(f"/proc/{emulator}").exists()
     assert version(BOARD).startswith("QEMU emulator version")
+
+
+class TestQemu(EmulatorContract):
+    """What the fake emulator is held to, on the real one."""
+
+    @pytest.fixture
+    def board(self) -> BoardSettings:
+        return BOARD
+
+    @pytest.fixture
+    def kernel(self, small_kernel: Kernel) -> Kernel:
+        return small_kernel
