@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -95,58 +96,63 @@ def test_1_a_run_finds_something_better(results: Path) -> None:
     assert not status["running"]
 
 
-@pytest.fixture
-def run(results: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run under way that goes on for one more trial than there are."""
-    trials = document(results, "status", STUDY)["trials"]
-    child = subprocess.Popen(
-        [
-            *(*MEMTOTAL, "run", STUDY, "--trials", str(trials + 1), "--results", str(results)),
-            *("--sampler", "random", "--seed", str(trials)),
-        ],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    yield child
-    child.kill()
-    child.wait()
+SEEDS = 12
+
+
+@contextlib.contextmanager
+def running(results: Path, *phases: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A run that is alive and in one of those phases of its next trial, and its arguments.
+
+    A random variant may have been tried before, and then nothing is built: so seeds are tried until
+    one leads there.
+    """
+    for seed in range(SEEDS):
+        trials = document(results, "status", STUDY)["trials"]
+        arguments = ["run", STUDY, "--trials", str(trials + 1), "--sampler", "random"]
+        arguments += ["--seed", str(seed)]
+        child = subprocess.Popen(
+            [*MEMTOTAL, *arguments, "--results", str(results)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            wait_for(lambda child=child: _phase(results) in phases or child.poll() is not None)
+            if child.poll() is None:
+                yield child, arguments
+                return
+        finally:
+            child.kill()
+            child.communicate()
+    pytest.fail(f"no seed up to {SEEDS} led to {phases}")
+
+
+def _phase(results: Path) -> object:
+    return next(iter(rows(results, "SELECT phase FROM activity")), (None,))[0]
 
 
 @pytest.mark.parametrize("phase", ["configure", "build", "boot", "smoke"])
-def test_2_killed_in_any_phase_it_resumes(
-    phase: str, results: Path, run: subprocess.Popen[str]
-) -> None:
-    before = rows(results, "SELECT number, outcome FROM trials ORDER BY number")
-    wait_for(
-        lambda: (phase,) in rows(results, "SELECT phase FROM activity") or run.poll() is not None
-    )
-    if run.poll() is None:
+def test_2_killed_in_any_phase_it_resumes(phase: str, results: Path) -> None:
+    with running(results, phase) as (run, arguments):
+        before = rows(results, "SELECT number, outcome FROM trials ORDER BY number")
         os.kill(run.pid, signal.SIGKILL)
-    run.wait()
+        run.wait()
+    assert run.returncode == -signal.SIGKILL
     wait_for(lambda: not left_over())
     assert rows(results, "PRAGMA integrity_check") == [("ok",)]
-    after = rows(results, "SELECT number, outcome FROM trials ORDER BY number")
-    assert after[: len(before)] == before
-    again = memtotal(
-        results, "run", STUDY, "--trials", str(len(before) + 1),
-        "--sampler", "random", "--seed", str(len(before)),
-    )  # fmt: skip
+    assert rows(results, "SELECT number, outcome FROM trials ORDER BY number") == before
+    again = memtotal(results, *arguments)
     assert again.returncode == 0, again.stderr
-    numbers = [row[0] for row in rows(results, "SELECT number FROM trials ORDER BY number")]
-    assert numbers == list(range(len(before) + 1))
+    after = rows(results, "SELECT number, outcome FROM trials ORDER BY number")
+    assert after[:-1] == before
+    assert [number for number, _ in after] == list(range(len(before) + 1))
 
 
-def test_3_interrupted_it_says_how_to_go_on(results: Path, run: subprocess.Popen[str]) -> None:
-    wait_for(
-        lambda: (
-            bool(rows(results, "SELECT 1 FROM activity WHERE phase IN ('build', 'boot')"))
-            or run.poll() is not None
-        )
-    )
-    run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=PATIENCE_SECONDS)
+def test_3_interrupted_it_says_how_to_go_on(results: Path) -> None:
+    with running(results, "build", "boot") as (run, _arguments):
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 130, said
     assert "memtotal run" in said
     assert "memtotal export" in said
@@ -167,6 +173,7 @@ def test_5_the_exported_defconfig_repeats_too(results: Path, tmp_path: Path) -> 
     verified = document(results, "verify", STUDY, "--defconfig", str(winner))
     shown = document(results, "show", STUDY, str(status["best_trial"]))
     assert verified["config_sha256"] == shown["config_sha256"]
+    assert {one["mem_total_kb"] for one in verified["boots"]} == {status["best_kb"]}
 
 
 def test_6_a_defconfig_that_does_not_pass_is_not_called_good(results: Path, tmp_path: Path) -> None:
