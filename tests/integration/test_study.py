@@ -124,7 +124,9 @@ def running(results: Path, *phases: str) -> Iterator[tuple[subprocess.Popen[str]
                 return
         finally:
             child.kill()
-            child.communicate()
+            child.wait()
+            assert child.stdout is not None
+            child.stdout.close()
     pytest.fail(f"no seed up to {SEEDS} led to {phases}")
 
 
