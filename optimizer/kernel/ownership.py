@@ -18,6 +18,8 @@ from optimizer.kernel import elf
 _CONDITION = re.compile(r"^(.+?)-(y|m|objs|\$\(CONFIG_(\w+)\)|\$\(subst m,y,\$\(CONFIG_(\w+)\)\))$")
 # How fixdep writes down that an object depends on an option.
 _MENTION = re.compile(r"\$\(wildcard include/config/(\w+)\)")
+# Variables of the top Makefiles that end up in each compiler's command line.
+_FLAGS = re.compile(r"(KBUILD_(C|A|CPP)FLAGS|arch|tune|CFLAGS_ABI|CFLAGS_ISA)(-|$)")
 _BLOCK = re.compile(r"^ifn?eq\s*\(\$\(CONFIG_(\w+)\),\s*[ym]?\s*\)|^ifdef\s+CONFIG_(\w+)")
 _ASSIGNMENT = re.compile(r"^([^\s:+?=#]+(?:\([^)]*\)\S*)?)\s*(?:\+|:)?=\s*(.*)$")
 
@@ -69,6 +71,25 @@ def objects(
         )
         for path in paths
     ]
+
+
+def flag_options(tree: Path, arch: str) -> frozenset[str]:
+    """Options that change the compiler's command line for every object: optimization, unwinder.
+
+    kbuild compiles everything again when one of them changes, though no source mentions them.
+
+    Args:
+        tree: the kernel's sources.
+        arch: the kernel's name of the architecture.
+    """
+    found: set[str] = set()
+    for path in (tree / "Makefile", tree / "arch" / arch / "Makefile"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for left, right, block in _statements(text):
+                if _FLAGS.match(left):
+                    found |= block | set(re.findall(r"CONFIG_(\w+)", f"{left} {right}"))
+    return frozenset(found)
 
 
 class _Rules:

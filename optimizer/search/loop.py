@@ -139,13 +139,13 @@ class Search:
             Cancelled, UserError, MachineFault: as :meth:`measure_baseline`.
         """
         config = self._space.tree.resolve(Assignment({})).text
-        objects, functions, booted, checked = self._slots[0].trace(
+        traces = self._slots[0].trace(
             config,
             self._logs / "trace",
             lambda phase, detail: self._reporter.phase(0, 0, phase, detail),
             self._cancel,
         )
-        return prior.beliefs(self._space, objects, functions, booted, checked)
+        return prior.beliefs(self._space, traces)
 
     def run(self, sampler: str, seed: int, beliefs: Mapping[str, Belief], limits: Limits) -> Ending:
         """Search until a limit is reached, nothing is left, or :meth:`stop` is called.

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optimizer.kernel.elf import Function
@@ -61,26 +61,31 @@ def executed(trace: Path, functions: Sequence[Function]) -> set[str]:
     return found
 
 
-def beliefs(
-    space: Space,
-    objects: Iterable[ObjectFile],
-    functions: Iterable[Function],
-    booted: set[str],
-    checked: set[str],
-) -> dict[str, Belief]:
-    """A belief for every candidate.
+@dataclass(frozen=True)
+class Traces:
+    """What the baseline is made of, and what of it ran.
 
-    Args:
-        space: the candidates.
-        objects: of the baseline's image.
-        functions: of the baseline's image.
-        booted: names of the functions that ran on the way to the prompt and out.
-        checked: names of those that ran in a boot with the smoke checks.
+    ``booted`` are the names of the functions that ran on the way to the prompt and out, ``checked``
+    of those that ran in a boot with the smoke checks; ``flags`` the options that change every
+    object's compiler command line.
     """
-    init = {function.name for function in functions if function.init}
-    built = list(objects)
+
+    objects: tuple[ObjectFile, ...]
+    functions: tuple[Function, ...]
+    booted: frozenset[str]
+    checked: frozenset[str]
+    flags: frozenset[str] = frozenset()
+
+
+def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
+    """A belief for every candidate of the space, from the traced baseline."""
+    init = {function.name for function in traces.functions if function.init}
+    booted, checked = traces.booted - init, traces.checked - init
+    built, flags = traces.objects, traces.flags
     symbols = sorted(
-        {name for one in built for name in one.options | one.mentions if space.tree.known(name)}
+        name
+        for name in flags.union(*(one.options | one.mentions for one in built))
+        if space.tree.known(name)
     )
     before = space.tree.values(space.gate, symbols)
     removed: dict[str, dict[str, ObjectFile]] = {}
@@ -93,11 +98,13 @@ def beliefs(
         gone = {one.path: one for one in built if not off.isdisjoint(one.options)}
         removed[candidate.name] = gone
         compiled[candidate.name] = sum(
-            one.path not in gone and not changed.isdisjoint(one.mentions) for one in built
+            one.path not in gone
+            and not (changed.isdisjoint(one.mentions) and changed.isdisjoint(flags))
+            for one in built
         )
     return {
         candidate.name: replace(
-            _belief(candidate, removed, booted - init, checked - init, booted & init),
+            _belief(candidate, removed, booted, checked, traces.booted & init),
             objects=compiled[candidate.name],
         )
         for candidate in space.candidates
@@ -107,9 +114,9 @@ def beliefs(
 def _belief(
     candidate: Candidate,
     removed: Mapping[str, Mapping[str, ObjectFile]],
-    booted: set[str],
-    checked: set[str],
-    registered: set[str],
+    booted: frozenset[str],
+    checked: frozenset[str],
+    registered: frozenset[str],
 ) -> Belief:
     below = {path for name, _value in candidate.drops for path in removed[name]}
     own = [one for path, one in removed[candidate.name].items() if path not in below]

@@ -16,10 +16,8 @@ from pathlib import Path
 from optimizer.board import smoke
 from optimizer.errors import MachineFault
 from optimizer.kernel import elf, ownership
-from optimizer.kernel.elf import Function
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import config_digest
-from optimizer.kernel.ownership import ObjectFile
 from optimizer.memory import bootlog
 from optimizer.records import (
     Assignment,
@@ -32,6 +30,7 @@ from optimizer.records import (
     Trial,
 )
 from optimizer.search import prior
+from optimizer.search.prior import Traces
 from optimizer.settings import BoardSettings, StudySettings, Suite
 
 PhaseReport = Callable[[str, str], None]
@@ -155,7 +154,8 @@ class Slot:
             effective=variant.effective,
             resolved=resolved,
             objective=objective(self._settings, measurement) if outcome is Outcome.PASSED else None,
-            build=build,
+            # The image stays in the slot's tree, where the next trial's takes its place.
+            build=dataclasses.replace(build, image=None),
             boot=boot,
             measurement=measurement,
             reason=reason,
@@ -230,12 +230,8 @@ class Slot:
 
     def trace(
         self, config: str, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
-    ) -> tuple[list[ObjectFile], list[Function], set[str], set[str]]:
-        """Build a configuration and see what of it runs.
-
-        Returns:
-            The image's objects and functions; the names of the functions that ran in a boot to the
-            prompt, and in one with all the checks.
+    ) -> Traces:
+        """Build a configuration and see what of it runs in a boot, and in one with all the checks.
 
         Raises:
             Cancelled, MachineFault, UserError: as :meth:`evaluate`.
@@ -271,7 +267,13 @@ class Slot:
                 found |= prior.executed(path, functions)
                 path.unlink()
             ran.append(found)
-        return objects, functions, ran[0], ran[1]
+        return Traces(
+            tuple(objects),
+            tuple(functions),
+            booted=frozenset(ran[0]),
+            checked=frozenset(ran[1]),
+            flags=ownership.flag_options(kernel.tree, kernel.arch),
+        )
 
 
 def judge(boot: BootResult) -> tuple[Outcome, str, Measurement | None]:

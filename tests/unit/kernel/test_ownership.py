@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optimizer.kernel.ownership import ObjectFile, objects
+from optimizer.kernel.ownership import ObjectFile, flag_options, objects
 from optimizer.settings import environment
 
 MAKEFILES = {
@@ -105,3 +105,14 @@ def test_functions_are_named_static_ones_too(found: dict[str, ObjectFile]) -> No
 
 def test_what_is_freed_after_boot_takes_no_memory(found: dict[str, ObjectFile]) -> None:
     assert 0 < found["lib/crc.o"].bytes < 400
+
+
+def test_options_of_the_compiler_are_found_in_the_top_makefiles(tmp_path: Path) -> None:
+    (tmp_path / "arch" / "arm").mkdir(parents=True)
+    (tmp_path / "Makefile").write_text(
+        "ifdef CONFIG_SMALL\nKBUILD_CFLAGS += -Os\nendif\n"
+        "KBUILD_CFLAGS-$(CONFIG_WERROR) += -Werror\n"
+        "ifdef CONFIG_MODULES\nall: modules\nMODLIB = x\nendif\n"
+    )
+    (tmp_path / "arch" / "arm" / "Makefile").write_text("arch-$(CONFIG_CPU_V5) := -march=armv5\n")
+    assert flag_options(tmp_path, "arm") == {"SMALL", "WERROR", "CPU_V5"}

@@ -9,6 +9,7 @@ import pytest
 from optimizer.kernel.elf import Function
 from optimizer.kernel.ownership import ObjectFile
 from optimizer.search import prior
+from optimizer.search.prior import Traces
 from optimizer.search.space import Space
 from tests.unit.search.landscape import space_of, write_tree
 
@@ -52,6 +53,10 @@ def made_of(option: str, size: int, *functions: str) -> ObjectFile:
     return ObjectFile(f"{option}.o", frozenset({option}), size, frozenset(functions))
 
 
+def untraced(*objects: ObjectFile, flags: frozenset[str] = frozenset()) -> Traces:
+    return Traces(objects, (), frozenset(), frozenset(), flags)
+
+
 def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
     objects = [
         made_of("G0", 9000, "used"),
@@ -61,8 +66,13 @@ def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
         made_of("G4", 9000, "dead"),
     ]
     functions = [Function(1, 1, "registered", init=True)]
-    booted, checked = {"busy", "seen", "registered"}, {"used", "busy"}
-    found = prior.beliefs(space, objects, functions, booted, checked)
+    traces = Traces(
+        tuple(objects),
+        tuple(functions),
+        booted=frozenset({"busy", "seen", "registered"}),
+        checked=frozenset({"used", "busy"}),
+    )
+    found = prior.beliefs(space, traces)
     order = [found[name].needed for name in ("G0", "G1", "G2", "G3", "G4")]
     assert order == sorted(order, reverse=True)
     assert len(set(order)) == 5
@@ -70,14 +80,33 @@ def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
 
 def test_a_parent_saves_what_its_dependents_do_not(space: Space) -> None:
     objects = [made_of("G0", 9000), made_of("G0_M0", 2000)]
-    found = prior.beliefs(space, objects, [], set(), set())
+    found = prior.beliefs(space, untraced(*objects))
     assert found["G0"].saving == 9000
     assert found["G0_M0"].saving == 2000
 
 
 def test_every_candidate_gets_a_belief_that_makes_sense(space: Space) -> None:
-    found = prior.beliefs(space, [], [], set(), set())
+    found = prior.beliefs(space, untraced())
     assert found.keys() == space.baseline.keys()
     for belief in found.values():
         assert 0 < belief.needed < 1
         assert belief.saving > 0
+
+
+def test_what_mentions_an_option_is_compiled_again_unless_it_goes(space: Space) -> None:
+    objects = (
+        ObjectFile("a.o", frozenset({"G0"}), 100, frozenset(), frozenset({"G0", "G1"})),
+        ObjectFile("b.o", frozenset(), 100, frozenset(), frozenset({"G0", "G1_M0"})),
+        ObjectFile("c.o", frozenset(), 100, frozenset(), frozenset()),
+    )
+    found = prior.beliefs(space, untraced(*objects))
+    assert found["G0"].objects == 1  # b.o; a.o goes
+    assert found["G1"].objects == 2  # a.o, and b.o for the member that falls
+    assert found["G2"].objects == 0
+
+
+def test_an_option_of_the_compiler_compiles_everything_again(space: Space) -> None:
+    objects = (made_of("G0", 100), made_of("G1", 100))
+    found = prior.beliefs(space, untraced(*objects, flags=frozenset({"LEAN"})))
+    assert found["FAST|LEAN"].objects == 2
+    assert found["G2"].objects == 0
