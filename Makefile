@@ -45,7 +45,7 @@ reference: setup ## copy the study's result to results/reference and verify it
 	rm -f $(REFERENCE)/trials.db
 	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
 		results/$(basename $(notdir $(STUDY)))/trials.db $(REFERENCE)/trials.db
-	$(MEMTOTAL) verify $(STUDY) --defconfig $(REFERENCE)/winner_defconfig --json >$(REFERENCE)/verify.json
+	$(MEMTOTAL) verify $(STUDY) --defconfig $(REFERENCE)/winner_defconfig >$(REFERENCE)/verify.txt
 
 # Extra indexes and wheels at hand are one machine's: none of them may reach the lock.
 lock: export PIP_CONFIG_FILE := /dev/null
