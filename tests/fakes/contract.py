@@ -110,7 +110,7 @@ class EmulatorContract:
     def test_without_its_root_the_kernel_panics(
         self, board: BoardSettings, kernel: Kernel, tmp_path: Path
     ) -> None:
-        nothing = board.command_line.replace("rdinit=/init", "rdinit=/nothing")
+        nothing = board.command_line.replace("rdinit=/init", "rdinit=/nothing init=/nothing")
         assert nothing != board.command_line
         changed = board.model_copy(update={"command_line": nothing})
         result = self.boot(changed, kernel, tmp_path)
