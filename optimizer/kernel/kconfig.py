@@ -79,7 +79,8 @@ class SymbolTree:
             known = ", ".join(sorted(path.parent.name for path in tree.glob("arch/*/Kconfig")))
             raise UserError(f"{tree} has no architecture {arch!r}.", f"It has: {known}.")
         self._kconfig = _load(tree, arch, self.version, cross_compile, env)
-        self._base_values: dict[str, str] = {}
+        self._base_user: dict[str, _Symbol] = {}
+        self._base_selection: dict[_Symbol, _Symbol] = {}
         self._base_modules: tuple[str, ...] = ()
         self._touched: set[str] = set()
 
@@ -112,11 +113,6 @@ class SymbolTree:
         except (kconfiglib.KconfigError, OSError, ValueError) as error:
             raise UserError(f"{defconfig} cannot be loaded: {error}.") from error
         self._touched.clear()
-        self._base_values = {
-            symbol.name: symbol.str_value
-            for symbol in self._kconfig.unique_defined_syms
-            if symbol.user_value is not None
-        }
         self._base_modules = tuple(
             symbol.name
             for symbol in self._kconfig.unique_defined_syms

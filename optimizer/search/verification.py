@@ -99,7 +99,11 @@ def _problems(
             f"{expected.measurement.mem_total_kb} kB"
         )
     before = expected.build
-    if before is not None and before.image_sha256 not in ("", build.image_sha256):
+    # A trial stored before checksums were kept has only its image's size to compare.
+    if before is not None and (
+        before.image_sha256 not in ("", build.image_sha256)
+        or (before.ok and before.image_bytes != build.image_bytes)
+    ):
         found.append(
             f"the image's sha256 is {build.image_sha256[:16]} ({build.image_bytes} bytes), trial "
             f"{expected.number}'s was {before.image_sha256[:16]} ({before.image_bytes} bytes)"
