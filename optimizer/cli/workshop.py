@@ -11,7 +11,7 @@ from optimizer.board import version as emulator_version
 from optimizer.cli.host import cores
 from optimizer.errors import UserError
 from optimizer.kernel.kconfig import SymbolTree, compiler_version
-from optimizer.search.samplers import Belief
+from optimizer.search.knowledge import Belief
 from optimizer.search.space import Space
 from optimizer.search.trial import Slot
 from optimizer.settings import StudySettings, cache_folder, environment, results_folder
@@ -129,9 +129,13 @@ def stored_beliefs(database: Database) -> dict[str, Belief]:
     study = database.study()
     found: dict[str, Belief] = {}
     for name, one in (study.candidates if study else {}).items():
-        if isinstance(one, Mapping) and {"needed", "saving", "objects"} <= one.keys():
+        if isinstance(one, Mapping) and isinstance(needs := one.get("needs"), Mapping):
             found[name] = Belief(
-                float(str(one["needed"])), float(str(one["saving"])), int(str(one["objects"]))
+                {what: float(str(probability)) for what, probability in needs.items()},
+                float(str(one["saving_kb"])),
+                float(str(one["doubt_kb"])),
+                int(str(one["objects"])),
+                str(one["ran"]),
             )
     return found
 

@@ -20,7 +20,8 @@ from optimizer.errors import MachineFault, UserError
 from optimizer.process import Deadline
 from optimizer.records import Assignment, Outcome, Trial
 from optimizer.search import prior
-from optimizer.search.samplers import Belief, NothingLeftError
+from optimizer.search.elimination import NothingLeftError
+from optimizer.search.knowledge import Belief
 from optimizer.search.space import Space
 from optimizer.search.study import Study
 from optimizer.search.trial import Cancelled, Slot, Variant

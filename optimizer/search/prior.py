@@ -1,9 +1,9 @@
-"""What two traced boots of the baseline say about every candidate before the first variant.
+"""What one traced run of the baseline says about every candidate before the first variant.
 
-QEMU logs each piece of guest code the first time it runs. The code's functions belong to objects,
-the objects to options. One boot goes to the prompt and ends, the other runs the smoke checks: what
-runs in the second only is what the checks use. An option none of whose functions ran can hardly be
-needed; what its objects keep in memory is what dropping it saves at most.
+QEMU logs each piece of guest code when it first runs. The code's functions belong to objects, the
+objects to options. The log grows while the machine boots and while each smoke check runs, so it also
+says which check first needed the code. An option none of whose functions ran can hardly be needed;
+what its objects keep in memory is what dropping it saves at most.
 """
 
 from __future__ import annotations
@@ -11,40 +11,47 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer.kernel.elf import Function
 from optimizer.kernel.ownership import ObjectFile
-from optimizer.search.samplers import Belief
+from optimizer.search.knowledge import BOOT, Belief
 from optimizer.search.space import Candidate, Space
 
 # Probabilities of being needed. Judgement, not measurement: they only set the order in which things
 # are tried, and the trials overrule them.
-NEEDED_USED_BY_CHECKS = 0.6
-NEEDED_BUSY_AT_BOOT = 0.12
+NEEDED_USED_BY_CHECK = 0.5
+NEEDED_BUSY_AT_BOOT = 0.10
 NEEDED_RAN_AT_BOOT = 0.04
 NEEDED_ONLY_REGISTERED = 0.015
 NEEDED_DID_NOT_RUN = 0.003
 NEEDED_WITHOUT_OBJECTS = 0.01
+# What ran at boot, if it is needed at all, is needed to boot as often as by one of the checks.
+NEEDED_TO_BOOT_SHARE = 0.5
 # A driver whose device is there runs this share of its functions; one that finds none, fewer.
 BUSY_SHARE = 0.2
 # Options without objects of their own work inside others' code; a small saving is assumed.
-LEAST_SAVING_BYTES = 512.0
+LEAST_SAVING_KB = 0.5
 # What the study says saves by being on (size optimization, another allocator) changes all objects.
-TURNED_ON_SAVING_BYTES = 65536.0
+TURNED_ON_SAVING_KB = 64.0
 # Integers size tables and buffers: a few pages each, as a rule.
-INTEGER_SAVING_BYTES = 8192.0
+INTEGER_SAVING_KB = 8.0
+# Boot parameters likewise; a page or two.
+PARAMETER_SAVING_KB = 4.0
+PARAMETER_NEEDED = 0.02
 
-_ADDRESS = re.compile(rb"^0x([0-9a-f]{8,16}): ", re.M)
+_ADDRESS = re.compile(rb"^0x([0-9a-f]{8,16}): ")
 
 
-def executed(trace: Path, functions: Sequence[Function]) -> set[str]:
-    """Names of the functions that ran, from a log of QEMU's ``-d in_asm``.
+def executed(trace: Path, functions: Sequence[Function], start: int, end: int) -> frozenset[str]:
+    """Names of the functions that ran, from a part of a log of QEMU's ``-d in_asm``.
 
     Args:
         trace: the log.
         functions: the image's, by address.
+        start: where in the log to begin, in bytes.
+        end: where to end.
 
     Raises:
         OSError: the log cannot be read.
@@ -52,35 +59,33 @@ def executed(trace: Path, functions: Sequence[Function]) -> set[str]:
     starts = [function.address for function in functions]
     found: set[str] = set()
     with trace.open("rb") as stream:
-        for line in stream:
+        stream.seek(start)
+        while stream.tell() < end and (line := stream.readline()):
             if match := _ADDRESS.match(line):
                 address = int(match.group(1), 16)
                 index = bisect.bisect_right(starts, address) - 1
                 if index >= 0 and address < starts[index] + functions[index].bytes:
                     found.add(functions[index].name)
-    return found
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
 class Traces:
     """What the baseline is made of, and what of it ran.
 
-    ``booted`` are the names of the functions that ran on the way to the prompt and out, ``checked``
-    of those that ran in a boot with the smoke checks; ``flags`` the options that change every
-    object's compiler command line.
+    ``ran`` has, in the order of the run, the names of the functions whose code was first seen at a
+    stage: "boot" is the way to the prompt (and anew after a restart), the others are the checks,
+    "suite/name". ``flags`` are the options that change every object's compiler command line.
     """
 
     objects: tuple[ObjectFile, ...]
     functions: tuple[Function, ...]
-    booted: frozenset[str]
-    checked: frozenset[str]
+    ran: Mapping[str, frozenset[str]]
     flags: frozenset[str] = frozenset()
 
 
 def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
     """A belief for every candidate of the space, from the traced baseline."""
-    init = {function.name for function in traces.functions if function.init}
-    booted, checked = traces.booted - init, traces.checked - init
     built, flags = traces.objects, traces.flags
     symbols = sorted(
         name
@@ -91,6 +96,9 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
     removed: dict[str, dict[str, ObjectFile]] = {}
     compiled: dict[str, int] = {}
     for candidate in space.candidates:
+        if candidate.kind == "parameter":
+            removed[candidate.name], compiled[candidate.name] = {}, 0
+            continue
         change = space.assignment({candidate.name: candidate.alternatives[0]})
         after = space.tree.values(change, symbols)
         changed = {name for name in symbols if before[name] != after[name]}
@@ -102,38 +110,74 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
             and not (changed.isdisjoint(one.mentions) and changed.isdisjoint(flags))
             for one in built
         )
-    return {
-        candidate.name: replace(
-            _belief(candidate, removed, booted, checked, traces.booted & init),
-            objects=compiled[candidate.name],
-        )
-        for candidate in space.candidates
-    }
+    stages = _Stages(traces)
+    found = {}
+    for candidate in space.candidates:
+        below = {path for name, _value in candidate.drops for path in removed.get(name, ())}
+        own = [one for path, one in removed[candidate.name].items() if path not in below]
+        needs, ran = stages.needs(candidate, own)
+        saving, doubt = _saving(candidate, own)
+        found[candidate.name] = Belief(needs, saving, doubt, compiled[candidate.name], ran)
+    return found
 
 
-def _belief(
-    candidate: Candidate,
-    removed: Mapping[str, Mapping[str, ObjectFile]],
-    booted: frozenset[str],
-    checked: frozenset[str],
-    registered: frozenset[str],
-) -> Belief:
-    below = {path for name, _value in candidate.drops for path in removed[name]}
-    own = [one for path, one in removed[candidate.name].items() if path not in below]
-    saving = max(LEAST_SAVING_BYTES, float(sum(one.bytes for one in own)))
+def _saving(candidate: Candidate, own: Sequence[ObjectFile]) -> tuple[float, float]:
+    """(kB expected, standard deviation)."""
+    if candidate.kind == "parameter":
+        return PARAMETER_SAVING_KB, PARAMETER_SAVING_KB
     if candidate.kind == "int":
-        return Belief(NEEDED_WITHOUT_OBJECTS, INTEGER_SAVING_BYTES)
+        return INTEGER_SAVING_KB, 2 * INTEGER_SAVING_KB
+    saving = max(LEAST_SAVING_KB, sum(one.bytes for one in own) / 1024.0)
     if candidate.baseline == "n" or (candidate.kind == "choice" and candidate.hinted):
-        return Belief(NEEDED_WITHOUT_OBJECTS, max(saving, TURNED_ON_SAVING_BYTES))
-    functions = {name for one in own for name in one.functions}
-    if not functions:
-        return Belief(NEEDED_WITHOUT_OBJECTS, saving)
-    if functions & (checked - booted):
-        return Belief(NEEDED_USED_BY_CHECKS, saving)
-    if len(functions & booted) >= BUSY_SHARE * len(functions):
-        return Belief(NEEDED_BUSY_AT_BOOT, saving)
-    if functions & booted:
-        return Belief(NEEDED_RAN_AT_BOOT, saving)
-    if functions & registered:
-        return Belief(NEEDED_ONLY_REGISTERED, saving)
-    return Belief(NEEDED_DID_NOT_RUN, saving)
+        saving = max(saving, TURNED_ON_SAVING_KB)
+        return saving, 4 * saving
+    # What its objects keep in memory is known; what else goes (tables, calls to it) is not.
+    return saving, 4.0 + 0.25 * saving
+
+
+class _Stages:
+    """What ran when, seen from an option's own functions."""
+
+    def __init__(self, traces: Traces) -> None:
+        init = {function.name for function in traces.functions if function.init}
+        self._checks = [stage for stage in traces.ran if stage != BOOT]
+        booted = traces.ran.get(BOOT, frozenset())
+        self._registered = booted & init
+        self._booted = booted - init
+        self._ran = {stage: traces.ran[stage] - init for stage in self._checks}
+
+    def needs(
+        self, candidate: Candidate, own: Sequence[ObjectFile]
+    ) -> tuple[dict[str, float], str]:
+        """Stage -> probability that the option is needed there; and in words what that is from."""
+        if candidate.kind == "parameter":
+            return self._spread(PARAMETER_NEEDED), "boot parameter"
+        functions = {name for one in own for name in one.functions}
+        if candidate.baseline == "n" or candidate.kind != "bool" or not functions:
+            return self._spread(NEEDED_WITHOUT_OBJECTS), "no code of its own"
+        booted = functions & self._booted
+        if len(booted) >= BUSY_SHARE * len(functions):
+            needs = self._spread(NEEDED_BUSY_AT_BOOT)
+        elif booted:
+            needs = self._spread(NEEDED_RAN_AT_BOOT)
+        elif functions & self._registered:
+            needs = self._spread(NEEDED_ONLY_REGISTERED)
+        else:
+            needs = self._spread(NEEDED_DID_NOT_RUN)
+        used = [stage for stage in self._checks if functions & self._ran[stage]]
+        for stage in used:
+            # Used by several checks it is hardly more likely to be needed than used by one.
+            needs[stage] = 1.0 - (1.0 - NEEDED_USED_BY_CHECK) ** (1.0 / len(used))
+        count = len(booted.union(*(functions & self._ran[stage] for stage in used)))
+        when = [*([BOOT] if booted else []), *used]
+        if not when:
+            ran = "registered only" if functions & self._registered else "did not run"
+        else:
+            ran = f"{count} of {len(functions)} functions ran: {', '.join(when)}"
+        return needs, ran
+
+    def _spread(self, needed: float) -> dict[str, float]:
+        """A probability shared out between the boot and the checks."""
+        share = NEEDED_TO_BOOT_SHARE if self._checks else 1.0
+        each = needed * (1.0 - share) / max(1, len(self._checks))
+        return {BOOT: needed * share} | dict.fromkeys(self._checks, each)

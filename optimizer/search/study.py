@@ -1,17 +1,32 @@
 """Ask and tell: the Optuna study, kept in memory and rebuilt from the stored trials at start.
 
-Only this module and :mod:`optimizer.search.samplers` know Optuna.
+Only this module, :mod:`optimizer.search.samplers` and :mod:`optimizer.search.elimination` know
+Optuna.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
 
-from optimizer.records import Outcome, Trial
-from optimizer.search.samplers import EFFECTIVE, WORKS, Belief, distributions, make_sampler
+from optimizer.records import BootState, Outcome, Trial
+from optimizer.search.elimination import (
+    BROKEN,
+    EFFECTIVE,
+    FIGURES,
+    NUMBER,
+    PASSED,
+    EliminationSampler,
+    distributions,
+)
+from optimizer.search.knowledge import BOOT, BUILD, Belief, Knowledge
+from optimizer.search.objectives import OBJECTIVES, Objective, scores
+from optimizer.search.samplers import make_sampler
 from optimizer.search.space import Space
+
+# Optuna's constraint: feasible at 0 and below.
+WORKS = "works"
 
 
 class Study:
@@ -24,6 +39,7 @@ class Study:
             that a resumed study asks what an uninterrupted one would have asked.
         beliefs: what is thought of each candidate beforehand.
         past: the stored trials, in order.
+        objectives: one figure to optimize, or two for a Pareto front.
     """
 
     def __init__(
@@ -33,15 +49,21 @@ class Study:
         seed: int,
         beliefs: Mapping[str, Belief],
         past: Iterable[Trial],
+        objectives: Sequence[Objective] = (OBJECTIVES["mem_total"],),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
         self._sampler = sampler
         self._seed = seed
         self._beliefs = beliefs
+        self._objectives = objectives
+        self._tolerances = [one.scale * one.tolerance for one in objectives]
+        # It keeps what it has read of the trials; the others are made anew for each ask.
+        self._elimination = EliminationSampler(space, beliefs, self._tolerances)
         self._distributions = distributions(space)
         self._asked: dict[int, optuna.Trial] = {}
-        self._study = optuna.create_study(direction="maximize")
+        self._told: dict[int, Trial] = {}
+        self._study = optuna.create_study(directions=["maximize"] * len(objectives))
         for trial in past:
             self._replay(trial)
 
@@ -52,11 +74,15 @@ class Study:
             number: the trial's number in the store.
 
         Raises:
-            optimizer.search.samplers.NothingLeftError: the sampler has nothing left to try.
+            optimizer.search.elimination.NothingLeftError: the sampler has nothing left to try.
         """
-        self._study.sampler = make_sampler(
-            self._sampler, self._space, self._beliefs, (self._seed * 1_000_003 + number) % 2**32
-        )
+        if self._sampler == "elimination":
+            self._study.sampler = self._elimination
+        else:
+            seed = (self._seed * 1_000_003 + number) % 2**32
+            self._study.sampler = make_sampler(
+                self._sampler, self._space, self._beliefs, seed, self._tolerances
+            )
         trial = self._study.ask(self._distributions)
         self._asked[number] = trial
         return dict(trial.params)
@@ -67,9 +93,14 @@ class Study:
         if asked is None:
             self._replay(trial)
             return
-        asked.set_user_attr(EFFECTIVE, dict(trial.effective))
+        for name, value in self._attributes(trial).items():
+            asked.set_user_attr(name, value)
         asked.set_constraint(WORKS, _violation(trial))
-        self._study.tell(asked, trial.objective or 0.0)
+        self._study.tell(asked, self._values(trial))
+
+    def knowledge(self) -> Knowledge:
+        """What the trials told so far, whoever asked for them."""
+        return self._elimination.knowledge(self._study)
 
     def _replay(self, trial: Trial) -> None:
         params = self._space.baseline | {
@@ -81,15 +112,64 @@ class Study:
             optuna.trial.create_trial(
                 params=params,
                 distributions=self._distributions,
-                value=trial.objective or 0.0,
-                user_attrs={EFFECTIVE: dict(trial.effective)},
+                values=self._values(trial),
+                user_attrs=self._attributes(trial),
                 constraints={WORKS: _violation(trial)},
             )
         )
+
+    def _values(self, trial: Trial) -> list[float]:
+        """What Optuna's own samplers see: 0 for what failed, which the constraint sets apart."""
+        figures = scores(self._objectives, self._source(trial)) if _works(trial) else None
+        return list(figures or (0.0,) * len(self._objectives))
+
+    def _attributes(self, trial: Trial) -> dict[str, object]:
+        """The trial as the elimination sampler reads it."""
+        source = self._source(trial)
+        self._told[trial.number] = source
+        found = scores(self._objectives, source)
+        return {
+            NUMBER: trial.number,
+            EFFECTIVE: dict(trial.effective),
+            BROKEN: broken(source),
+            PASSED: sorted(passed(source)),
+            FIGURES: None if found is None else list(found),
+        }
+
+    def _source(self, trial: Trial) -> Trial:
+        """The trial that was built: of a duplicate the one that it repeats."""
+        if trial.outcome is Outcome.DUPLICATE and trial.duplicate_of is not None:
+            return self._told.get(trial.duplicate_of, trial)
+        return trial
+
+
+def broken(trial: Trial) -> str:
+    """What broke first: "build", "boot", a check's "suite/name"; '' when everything works."""
+    if _works(trial):
+        return ""
+    if trial.boot is None:
+        return BUILD
+    if trial.boot.state is not BootState.READY:
+        return BOOT
+    return next(
+        (f"{one.suite}/{one.name}" for one in trial.boot.checks if not one.passed),
+        BOOT,  # no figures could be read
+    )
+
+
+def passed(trial: Trial) -> frozenset[str]:
+    """What was seen to work, whatever else did not."""
+    if trial.boot is None or trial.boot.state is not BootState.READY:
+        return frozenset({BUILD} if trial.build is not None and trial.build.ok else ())
+    checks = (f"{one.suite}/{one.name}" for one in trial.boot.checks if one.passed)
+    return frozenset({BUILD, BOOT, *checks})
+
+
+def _works(trial: Trial) -> bool:
+    return trial.objective is not None and trial.outcome in (Outcome.PASSED, Outcome.DUPLICATE)
 
 
 def _violation(trial: Trial) -> float:
     """Optuna's constraint: 0 for a variant that works. A kernel that does not boot is knowledge, so
     it is told as complete but infeasible; samplers would ignore it as failed."""
-    works = trial.objective is not None and trial.outcome in (Outcome.PASSED, Outcome.DUPLICATE)
-    return 0.0 if works else 1.0
+    return 0.0 if _works(trial) else 1.0

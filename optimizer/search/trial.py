@@ -6,6 +6,7 @@ Runs in a worker; returns a record and writes nothing but its logs.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from optimizer.records import (
     Trial,
 )
 from optimizer.search import prior
+from optimizer.search.knowledge import BOOT
 from optimizer.search.prior import Traces
 from optimizer.settings import BoardSettings, StudySettings, Suite
 
@@ -231,7 +233,7 @@ class Slot:
     def trace(
         self, config: str, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
     ) -> Traces:
-        """Build a configuration and see what of it runs in a boot, and in one with all the checks.
+        """Build a configuration and see what of it runs at boot, and in each of the checks.
 
         Raises:
             Cancelled, MachineFault, UserError: as :meth:`evaluate`.
@@ -243,35 +245,39 @@ class Slot:
             raise MachineFault(f"The baseline, built before, fails now: {_build_reason(build)}.")
         objects = ownership.objects(kernel.tree, self._tree.folder, kernel.cross_compile, self._env)
         functions = elf.functions(self._tree.folder / "vmlinux")
-        ran = []
-        for name, suites in (("boot", ()), ("checks", self._settings.suites)):
-            on_phase("trace", name)
-            folder = fresh_folder(log_dir / name)
-            # %d: the emulator is started anew after each reboot, and must not overwrite its log.
-            board = self._settings.board.model_copy(
-                update={
-                    "arguments": (
-                        *self._settings.board.arguments,
-                        *("-d", "in_asm", "-D", str(folder / "trace-%d")),
-                    )
-                }
-            )
-            boot = self._boot(
-                board, build.image, suites, folder, lambda _phase, _detail: None, cancel
-            )
-            if not boot.passed:
-                # Tracing slows the guest down. Half a trace would call needed what is not there.
-                raise MachineFault(f"The traced boot failed: {judge(boot)[1]}.", f"See {folder}.")
-            found: set[str] = set()
-            for path in folder.glob("trace-*"):
-                found |= prior.executed(path, functions)
-                path.unlink()
-            ran.append(found)
+        # %d: the emulator is started anew after each reboot, and must not overwrite its log.
+        board = self._settings.board.model_copy(
+            update={
+                "arguments": (
+                    *self._settings.board.arguments,
+                    *("-d", "in_asm", "-D", str(log_dir / "trace-%d")),
+                )
+            }
+        )
+        stages: list[tuple[str, dict[Path, int]]] = []
+
+        def mark(phase: str, detail: str) -> None:
+            on_phase("trace", detail)
+            sizes = {path: path.stat().st_size for path in log_dir.glob("trace-*")}
+            stages.append((BOOT if phase == "boot" else detail, sizes))
+
+        boot = self._boot(board, build.image, self._settings.suites, log_dir, mark, cancel)
+        mark("end", "end")
+        if not boot.passed:
+            # Tracing slows the guest down. Half a trace would call needed what is not there.
+            raise MachineFault(f"The traced boot failed: {judge(boot)[1]}.", f"See {log_dir}.")
+        ran: dict[str, frozenset[str]] = {}
+        for (stage, before), (_next, after) in itertools.pairwise(stages):
+            found = ran.get(stage, frozenset())
+            for path, size in after.items():
+                found |= prior.executed(path, functions, before.get(path, 0), size)
+            ran[stage] = found
+        for path in stages[-1][1]:
+            path.unlink()
         return Traces(
             tuple(objects),
             tuple(functions),
-            booted=frozenset(ran[0]),
-            checked=frozenset(ran[1]),
+            ran=ran,
             flags=ownership.flag_options(kernel.tree, kernel.arch),
         )
 

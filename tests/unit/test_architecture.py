@@ -32,7 +32,7 @@ SOLE_IMPORTERS = {
     "kconfiglib": {"kernel.kconfig"},
     "elftools": {"kernel.elf"},
     "pexpect": {"board.console"},
-    "optuna": {"search.study", "search.samplers"},
+    "optuna": {"search.study", "search.samplers", "search.elimination"},
     "sqlite_utils": {"store.database"},
     "distributed": {"search.workers"},
     "click": {"cli"},

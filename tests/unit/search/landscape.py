@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer.kernel.kconfig import SymbolTree
-from optimizer.records import Outcome, Trial
+from optimizer.records import BootResult, BootState, BuildResult, Measurement, Outcome, Trial
 from optimizer.search.loop import Variant
-from optimizer.search.samplers import NothingLeftError
+from optimizer.search.elimination import NothingLeftError
 from optimizer.search.space import Space, build_space
 from optimizer.search.study import Study
 from optimizer.settings import OptionSettings, environment
@@ -118,7 +118,13 @@ class Landscape:
             number, "test", params, assignment, effective, self.space.tree.resolve(assignment)
         )
         saved = sum(self.saving(name, value) for name, value in changed.items())
+        figure = int(BASELINE_KB + saved)
         return Trial(
+            build=BuildResult(True, 1.0, 1, Path("build.log"), variant.resolved.text),
+            boot=BootResult(
+                BootState.READY if works else BootState.PANIC, 1.0, Path("console.log")
+            ),
+            measurement=Measurement(figure, None, {}, "") if works else None,
             number=number,
             outcome=Outcome.PASSED if works else Outcome.BOOT_FAILED,
             sampler="test",
@@ -126,7 +132,7 @@ class Landscape:
             assignment=assignment,
             effective=effective,
             resolved=variant.resolved,
-            objective=BASELINE_KB + saved if works else None,
+            objective=float(figure) if works else None,
         )
 
     def search(self, study: Study, trials: int, first: int = 1) -> list[Trial]:

@@ -302,7 +302,7 @@ def test_a_sampler_that_only_repeats_itself_ends_the_run(bench: Bench, tree: Sym
 def test_elimination_ends_when_nothing_is_left(bench: Bench) -> None:
     slot = FakeSlot()
     ending = bench.run(slot, sampler="elimination")
-    assert ending.reason.startswith("Every change was made or is known to break something")
+    assert ending.reason.startswith("nothing is left that could gain more than a page")
     best = bench.database.best()
     assert best is not None
     assert set(bench.database.trial(best).effective.values()) == {"n"}

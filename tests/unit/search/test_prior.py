@@ -35,13 +35,13 @@ IN:
 def test_executed_functions_are_those_whose_addresses_ran(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text(TRACE)
-    assert prior.executed(trace, FUNCTIONS) == {"start", "late_init"}
+    assert prior.executed(trace, FUNCTIONS, 0, trace.stat().st_size) == {"start", "late_init"}
 
 
 def test_an_empty_trace_tells_of_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_bytes(b"")
-    assert prior.executed(trace, FUNCTIONS) == set()
+    assert prior.executed(trace, FUNCTIONS, 0, 0) == frozenset()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def made_of(option: str, size: int, *functions: str) -> ObjectFile:
 
 
 def untraced(*objects: ObjectFile, flags: frozenset[str] = frozenset()) -> Traces:
-    return Traces(objects, (), frozenset(), frozenset(), flags)
+    return Traces(objects, (), {}, flags)
 
 
 def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
@@ -69,8 +69,10 @@ def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
     traces = Traces(
         tuple(objects),
         tuple(functions),
-        booted=frozenset({"busy", "seen", "registered"}),
-        checked=frozenset({"used", "busy"}),
+        ran={
+            "boot": frozenset({"busy", "seen", "registered"}),
+            "suite/check": frozenset({"used"}),
+        },
     )
     found = prior.beliefs(space, traces)
     order = [found[name].needed for name in ("G0", "G1", "G2", "G3", "G4")]
@@ -81,8 +83,8 @@ def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
 def test_a_parent_saves_what_its_dependents_do_not(space: Space) -> None:
     objects = [made_of("G0", 9000), made_of("G0_M0", 2000)]
     found = prior.beliefs(space, untraced(*objects))
-    assert found["G0"].saving == 9000
-    assert found["G0_M0"].saving == 2000
+    assert found["G0"].saving_kb == 9000 / 1024
+    assert found["G0_M0"].saving_kb == 2000 / 1024
 
 
 def test_every_candidate_gets_a_belief_that_makes_sense(space: Space) -> None:
@@ -90,7 +92,7 @@ def test_every_candidate_gets_a_belief_that_makes_sense(space: Space) -> None:
     assert found.keys() == space.baseline.keys()
     for belief in found.values():
         assert 0 < belief.needed < 1
-        assert belief.saving > 0
+        assert belief.saving_kb > 0
 
 
 def test_what_mentions_an_option_is_compiled_again_unless_it_goes(space: Space) -> None:

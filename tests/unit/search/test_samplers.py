@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from optimizer.records import Outcome, Trial
-from optimizer.search.samplers import SAMPLERS, Belief, NothingLeftError
+from optimizer.search.elimination import NothingLeftError
+from optimizer.search.knowledge import BOOT, Belief
+from optimizer.search.samplers import SAMPLERS
 from optimizer.search.space import Space
 from optimizer.search.study import Study
 from tests.unit.search.landscape import BASELINE_KB, Landscape, space_of, write_tree
@@ -74,7 +76,7 @@ def test_good_beliefs_save_builds(space: Space) -> None:
     landscape = Landscape.random(space, 10, 24)
     beliefs = {
         one.name: Belief(
-            0.9 if one.name in landscape.needed else 0.01,
+            {BOOT: 0.9 if one.name in landscape.needed else 0.01},
             max(landscape.savings[one.name, one.alternatives[0]], 1.0),
         )
         for one in space.candidates
@@ -88,7 +90,7 @@ def test_good_beliefs_save_builds(space: Space) -> None:
 def test_wrong_beliefs_cost_builds_but_not_the_result(space: Space) -> None:
     landscape = Landscape.random(space, 5, 25)
     beliefs = {
-        one.name: Belief(0.001 if one.name in landscape.needed else 0.7, 1.0)
+        one.name: Belief({BOOT: 0.001 if one.name in landscape.needed else 0.7})
         for one in space.candidates
     }
     assert best(landscape.search(elimination(space, beliefs), 600)).objective == landscape.most

@@ -1,0 +1,382 @@
+"""The project's own sampler: elimination in groups.
+
+It asks next for the batch of changes with the greatest expected saving for the time it takes: (sum
+of savings) x (probability that all of it works) / (cost of building it). A batch that works is kept.
+A batch that fails makes those of its members more suspect that may be needed for what failed, so
+that what is asked next leaves them out, and they are told apart in the end: weighted probabilistic
+delta debugging, with groups (a change takes along everything that Kconfig drops with it). What is
+learnt from the trials is :mod:`optimizer.search.knowledge`'s.
+
+When nothing is left to try, what was kept is doubted: an option that stayed because of a batch is
+tried alone, one that stayed because of a single failure is tried once more, and those that failed
+beside each other are tried together. So the end state is 1-minimal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from optimizer.errors import MemtotalError
+from optimizer.search.knowledge import PAGE_KB, Belief, Failure, Knowledge, Observation
+from optimizer.search.space import Candidate, Change, Space
+
+# Attributes that the study gives each finished trial.
+NUMBER, EFFECTIVE, BROKEN = "number", "effective", "broken"
+PASSED, FIGURES = "passed", "figures"
+
+# What a trial costs besides compiling (configure, link, boot, checks), in objects compiled: some
+# 25 s, at five objects a second on two cores.
+OVERHEAD_OBJECTS = 125
+# Batches are made for so many widths; more of them find hardly better ones.
+WIDTHS = 12
+
+
+class NothingLeftError(MemtotalError):
+    """The sampler has no variant left that could be better."""
+
+
+class EliminationSampler(BaseSampler):
+    """Makes changes in batches and divides the batches that fail.
+
+    Deterministic: everything follows from the study's trials in the order of their numbers, so a
+    resumed study goes on as if it had never stopped. What was read is remembered only to be quick.
+
+    With two objectives it takes turns: it maximizes the first, the second, and both alike, each
+    from the best variant by that measure, and what breaks something is known to all three.
+
+    Args:
+        space: the search space.
+        beliefs: by candidate; candidates without one get :class:`Belief`'s defaults.
+        tolerances: for each objective the difference that is no difference (noise).
+    """
+
+    def __init__(
+        self, space: Space, beliefs: Mapping[str, Belief], tolerances: Sequence[float] = (0.0,)
+    ) -> None:
+        self._space = space
+        self._beliefs = beliefs
+        self._tolerances = tolerances
+        self._start = space.effective({})
+        self._rank = {one.name: rank for rank, one in enumerate(space.candidates)}
+        self._turns = _turns(len(tolerances))
+        self._read: list[int] = []
+        self._known: list[Knowledge] = []
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every candidate: a batch is decided as a whole."""
+        return distributions(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next batch on top of the best variant so far.
+
+        Raises:
+            NothingLeftError: every change was made or is known to break something.
+        """
+        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        self._learn([one for one in others if _finished(one)])
+        running = [one.params for one in others if not one.state.is_finished()]
+        first = len(others) % len(self._turns)
+        for turn in (*range(first, len(self._turns)), *range(first)):
+            known = self._known[turn]
+            asking = _Asking(self._space, known, self._beliefs, self._rank, running)
+            if (params := asking.next()) is not None:
+                return params
+        raise NothingLeftError(
+            f"nothing is left that could gain more than a page ({PAGE_KB:g} kB): every change was "
+            "made, breaks something or saves nothing"
+        )
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> str:
+        """The baseline's value: only for parameters that are none of the space's."""
+        return self._space.candidate(name).baseline
+
+    def knowledge(self, study: Study) -> Knowledge:
+        """What the study's trials tell, for the first objective."""
+        self._learn([one for one in study.get_trials(deepcopy=False) if _finished(one)])
+        return self._known[0]
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        numbers = [one.number for one in trials]
+        if numbers[: len(self._read)] != self._read or not self._known:
+            # A slot finished out of turn: the order decides what is learnt, so from the beginning.
+            self._read = []
+            self._known = [
+                Knowledge(self._start, self._beliefs, self._speculative, self._tolerance(weights))
+                for weights in self._turns
+            ]
+        for trial in trials[len(self._read) :]:
+            for weights, known in zip(self._turns, self._known, strict=True):
+                known.read(_observation(trial, weights))
+        self._read = numbers
+
+    def _tolerance(self, weights: Sequence[float]) -> float:
+        return math.fsum(w * t for w, t in zip(weights, self._tolerances, strict=True))
+
+    def _speculative(self, change: Change) -> bool:
+        return not self._space.candidate(change[0]).hinted
+
+
+class _Asking:
+    """One ask: which variant next, by what is known now."""
+
+    def __init__(
+        self,
+        space: Space,
+        known: Knowledge,
+        beliefs: Mapping[str, Belief],
+        rank: Mapping[str, int],
+        running: Sequence[Mapping[str, str]],
+    ) -> None:
+        self._space = space
+        self._known = known
+        self._beliefs = beliefs
+        self._rank = rank
+        self._start = space.effective({})
+        self._pending = {change for params in running for change in known.changes(params)}
+        self._base = {
+            # What fell with another option may have no value of its own any more (a choice that is
+            # not visible); it cannot be asked for, and follows from the rest.
+            name: value
+            for name, value in known.best.items()
+            if value != self._start[name] and value in space.candidate(name).values
+        }
+
+    def next(self) -> dict[str, str] | None:
+        """The params to try, None when nothing is left."""
+        for hinted in (True, False):
+            refused: set[Change] = set()
+            passed_over: set[str] = set()
+            while batch := self._choose(hinted, refused, passed_over):
+                params, made = self._made(batch)
+                if made and not self._known.fails(made) and self._is_new(params, made):
+                    return params
+                if len(batch) == 1:
+                    refused.add(batch[0])
+                else:
+                    # Known to fail in another guise: without its least certain member.
+                    worst = max(batch, key=lambda move: (self._known.risk(move), self._order(move)))
+                    passed_over.add(worst[0])
+        for doubted in self._doubts():
+            params, made = self._made(doubted)
+            if set(doubted) <= made and self._is_new(params, made):
+                return params
+        return None
+
+    def _made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change]]:
+        """The params that ask for the batch on top of the best, and the changes that come of it.
+
+        What Kconfig would refuse is not asked for.
+        """
+        asked = self._base | dict(batch)
+        effective = self._space.effective(self._space.baseline | asked)
+        taken = {name: value for name, value in asked.items() if effective[name] == value}
+        made = self._known.changes(effective) - self._known.changes(self._known.best)
+        return self._space.baseline | taken, made
+
+    def _is_new(self, params: Mapping[str, str], made: Collection[Change]) -> bool:
+        return not self._known.seen(made) and not self._space.lost(params)
+
+    def _order(self, move: Change) -> int:
+        return self._rank[move[0]]
+
+    # --- the next batch
+
+    def _choose(
+        self, hinted: bool, refused: Collection[Change], without: Collection[str]
+    ) -> list[Change]:
+        """The next batch; of changes of which nobody knows whether they save, one at a time."""
+        found = (
+            self._move(one, refused)
+            for one in self._space.candidates
+            if one.hinted is hinted and one.name not in without
+        )
+        moves = [move for move in found if move is not None]
+        if hinted or not moves:
+            return self._batch(moves)
+        return [max(moves, key=lambda move: (self._worth(move), -self._order(move)))]
+
+    def _worth(self, move: Change) -> float:
+        return self._saving(move) * (1.0 - self._known.risk(move))
+
+    def _move(self, candidate: Candidate, refused: Collection[Change]) -> Change | None:
+        """The candidate's next value to try; None when it is settled or being tried."""
+        if self._known.best.get(candidate.name) != self._start[candidate.name]:
+            return None
+        for value in candidate.alternatives:
+            move = (candidate.name, value)
+            if move in self._pending:
+                return None
+            if self._known.risk(move) < 1.0 and move not in refused:
+                return move
+        return None
+
+    def _batch(self, moves: Sequence[Change]) -> list[Change]:
+        """The moves with the most expected saving for the time they take.
+
+        Compiling costs as much as the widest move does (its objects hold most of the others'), so
+        for each width the best batch of moves no wider is made, and the best of those taken.
+        """
+        scored = []
+        for move in moves:
+            group = self._group(move)
+            if not self._known.fails(group):
+                risk, saving = self._sum(group)
+                scored.append((risk / saving, self._order(move), move, group))
+        scored.sort(key=lambda row: row[:2])
+        widths = sorted({self._width(group) for _price, _order, _move, group in scored})
+        step = max(1, math.ceil(len(widths) / WIDTHS))
+        best: list[Change] = []
+        best_rate = 0.0
+        for width in widths[::-1][::step]:
+            failing = _Failing(self._known.failing_groups)
+            risk = gain = saving = 0.0
+            batch: list[Change] = []
+            for _price, _order, move, group in scored:
+                if self._width(group) > width:
+                    continue
+                new = failing.new(group)
+                more_risk, more_saving = self._sum(new)
+                better = (saving + more_saving) * math.exp(-risk - more_risk)
+                if better > gain and failing.add(new):
+                    risk, saving, gain = risk + more_risk, saving + more_saving, better
+                    batch.append(move)
+            rate = gain / (OVERHEAD_OBJECTS + width * (2.0 - math.exp(-risk)))
+            if rate > best_rate:
+                best, best_rate = batch, rate
+        return best
+
+    def _sum(self, changes: Iterable[Change]) -> tuple[float, float]:
+        """Risk (minus the logarithm of the probability that all works) and saving together."""
+        risk = saving = 0.0
+        for one in changes:
+            risk -= math.log1p(-min(self._known.risk(one), 1.0 - 1e-12))
+            saving += self._saving(one)
+        return risk, saving
+
+    def _group(self, move: Change) -> frozenset[Change]:
+        """The move and what Kconfig drops with it that is not dropped yet."""
+        dropped = (
+            drop
+            for drop in self._space.candidate(move[0]).drops
+            if self._known.best.get(drop[0]) == self._start[drop[0]]
+        )
+        return frozenset({move, *dropped})
+
+    def _width(self, changes: Iterable[Change]) -> int:
+        return max(self._beliefs.get(name, Belief()).objects for name, _value in changes)
+
+    def _saving(self, change: Change) -> float:
+        name, value = change
+        if value not in self._space.candidate(name).alternatives:
+            return 1e-6  # it fell with another option, whose saving that is
+        return max(self._known.saving_kb(change), 1e-6)
+
+    # --- second thoughts
+
+    def _doubts(self) -> Iterator[tuple[Change, ...]]:
+        """What was kept for too little reason, the most promising first: alone, then together."""
+        kept = [
+            (one.name, one.alternatives[0])
+            for one in self._space.candidates
+            if one.hinted and self._known.best.get(one.name) == self._start[one.name]
+        ]
+        kept.sort(key=lambda move: (-self._saving(move), self._order(move)))
+        kept = [move for move in kept if move not in self._pending]
+        made = frozenset(self._known.changes(self._known.best))
+        for move in kept:
+            evidence = evidence_against(move, self._group(move), self._known.failures)
+            alone = [one for one in evidence if one.changes - one.base <= self._group(move)]
+            if not alone or (len(evidence) == 1 and alone[0].base != made):
+                yield (move,)
+        for move in kept:
+            evidence = evidence_against(move, self._group(move), self._known.failures)
+            for failure in evidence[:1]:
+                beside = tuple(one for one in kept if one in failure.changes)
+                if len(beside) > 1 and move == beside[0] and self._worthwhile(beside):
+                    yield beside
+
+    def _worthwhile(self, moves: Iterable[Change]) -> bool:
+        return sum(self._saving(move) for move in moves) > PAGE_KB
+
+
+class _Failing:
+    """Changes put together one group at a time, never so that they hold a failing group."""
+
+    def __init__(self, failing: Sequence[frozenset[Change]]) -> None:
+        self._missing = [len(group) for group in failing]
+        self._groups: dict[Change, list[int]] = {}
+        for number, group in enumerate(failing):
+            for change in group:
+                self._groups.setdefault(change, []).append(number)
+        self._together: set[Change] = set()
+
+    def new(self, group: Collection[Change]) -> list[Change]:
+        """Those of the group that are not in it yet."""
+        return [one for one in group if one not in self._together]
+
+    def add(self, new: Collection[Change]) -> bool:
+        """Put them in, unless a failing group would be complete; says whether it did."""
+        counts: dict[int, int] = {}
+        for change in new:
+            for number in self._groups.get(change, ()):
+                counts[number] = counts.get(number, 0) + 1
+        if any(count >= self._missing[number] for number, count in counts.items()):
+            return False
+        for number, count in counts.items():
+            self._missing[number] -= count
+        self._together.update(new)
+        return True
+
+
+def evidence_against(
+    move: Change, group: Collection[Change], failures: Iterable[Failure]
+) -> list[Failure]:
+    """The failures that speak against a change: those of variants in which it, or something that
+    falls with it, was new."""
+    return [
+        one
+        for one in failures
+        if move in one.changes - one.base or not (one.changes - one.base).isdisjoint(group)
+    ]
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Optuna's view of the space: each candidate a categorical parameter."""
+    return {one.name: CategoricalDistribution(one.values) for one in space.candidates}
+
+
+def _turns(objectives: int) -> tuple[tuple[float, ...], ...]:
+    """The weights of the objectives, in turn."""
+    if objectives == 1:
+        return ((1.0,),)
+    return ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
+
+
+def _finished(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.COMPLETE and EFFECTIVE in trial.user_attrs
+
+
+def _observation(trial: FrozenTrial, weights: Sequence[float]) -> Observation:
+    figures: Sequence[float] | None = trial.user_attrs.get(FIGURES)
+    return Observation(
+        trial.user_attrs[NUMBER],
+        trial.user_attrs[EFFECTIVE],
+        trial.user_attrs[BROKEN],
+        frozenset(trial.user_attrs[PASSED]),
+        None
+        if figures is None
+        else math.fsum(weight * figure for weight, figure in zip(weights, figures, strict=True)),
+    )

@@ -1,0 +1,258 @@
+"""What the trials told: the best variant, what each change may break, and what it saves.
+
+A change can be needed for each of several things: that the kernel builds, that it boots, that a
+certain check passes. Each of these is a search of its own. A variant that boots and passes a check
+clears all that it changed of being needed for these, even when another check fails; the one that
+fails says only that at least one of its changes is needed for that check. That is the probabilistic
+form of delta debugging (Wang et al., "Probabilistic Delta Debugging", ESEC/FSE 2021), weighted and
+kept apart by what failed.
+
+What a change saves is a normal distribution, narrowed by each variant that was measured: the
+difference to the variant it was made from is the sum of its changes (Kalman's update for one
+observation, R. E. Kalman, 1960, with the covariances between changes left out).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from optimizer.search.space import Change
+
+BUILD = "build"
+BOOT = "boot"
+# Where nothing is said of what a change may be needed for.
+ANYTHING = "anything"
+# Nothing is ruled out for good by a single observation: two options may stand in for each other.
+LEAST_NEED = 1e-4
+CERTAIN = 1.0
+# MemTotal counts pages: the part of a page that a change does not fill is not seen.
+PAGE_KB = 4.0
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is thought of a change before it was tried.
+
+    ``needs`` is, for each thing that may break ("build", "boot", "suite/check", or "anything"), the
+    probability (0 to 1) that it does without the option; ``saving_kb`` the expected saving and
+    ``doubt_kb`` its standard deviation; ``objects`` how many objects have to be compiled again for
+    it; ``ran`` says in words what of its code was seen to run.
+    """
+
+    needs: Mapping[str, float] = field(default_factory=lambda: {ANYTHING: 0.05})
+    saving_kb: float = 1.0
+    doubt_kb: float = 8.0
+    objects: int = 0
+    ran: str = ""
+
+    @property
+    def needed(self) -> float:
+        """Probability that anything breaks without the option."""
+        return 1.0 - math.prod(1.0 - one for one in self.needs.values())
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A finished trial as the search sees it.
+
+    ``effective`` are the values that the candidates really had; ``broken`` is what broke first
+    ("build", "boot", a check), '' when everything works; ``passed`` is what was seen to work;
+    ``score`` is the figure to maximize, None where it was not measured.
+    """
+
+    number: int
+    effective: Mapping[str, str]
+    broken: str
+    passed: frozenset[str]
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A variant that broke something: all its changes, and those of the best variant of its time.
+
+    ``worse`` marks one that works but is worse: its changes are not wanted, for whatever reason.
+    """
+
+    number: int
+    changes: frozenset[Change]
+    base: frozenset[Change]
+    broken: str
+    worse: bool = False
+
+
+class Knowledge:
+    """What the trials told so far. Read them with :meth:`read`, in order; then ask.
+
+    Args:
+        start: each candidate's value in the untouched configuration with the gate open.
+        beliefs: by candidate.
+        speculative: whether a change is one that nobody expects to save anything; such a one is
+            kept only when it gains.
+        tolerance: figures that differ by no more than this are the same.
+    """
+
+    def __init__(
+        self,
+        start: Mapping[str, str],
+        beliefs: Mapping[str, Belief],
+        speculative: Callable[[Change], bool],
+        tolerance: float = 0.0,
+    ) -> None:
+        self.best: Mapping[str, str] = start
+        self.best_number: int | None = None
+        self.failures: list[Failure] = []
+        self.gains: dict[Change, tuple[float, int]] = {}
+        self._start = start
+        self._beliefs = beliefs
+        self._speculative = speculative
+        self._tolerance = tolerance
+        self._best_score = -math.inf
+        self._tried: set[frozenset[Change]] = set()
+        self._cleared: dict[Change, set[str]] = {}
+        self._savings: dict[Change, tuple[float, float]] = {}
+        self._needs: dict[Change, dict[str, float]] | None = None
+        self._groups: list[frozenset[Change]] = []
+        self._risks: dict[Change, float] = {}
+
+    # --- reading
+
+    def read(self, seen: Observation) -> None:
+        """Learn from one more trial."""
+        self._needs = None
+        changes = frozenset(self.changes(seen.effective))
+        base = frozenset(self.changes(self.best))
+        self._tried.add(changes)
+        for change in changes:
+            self._cleared.setdefault(change, set()).update(
+                {*seen.passed} if seen.broken else {*seen.passed, ANYTHING}
+            )
+        new = changes - base
+        if seen.score is not None and self.best_number is not None and base <= changes:
+            self._weigh(new, seen.score - self._best_score)
+        if seen.broken:
+            if new:
+                self.failures.append(Failure(seen.number, changes, base, seen.broken))
+            return
+        gain = (seen.score or 0.0) - self._best_score
+        if self.best_number is not None and len(new) == 1 and base <= changes:
+            self.gains[next(iter(new))] = (gain, seen.number)
+        wanted = gain > self._tolerance or (
+            gain >= -self._tolerance and not any(map(self._speculative, new))
+        )
+        if wanted:
+            self.best, self.best_number = seen.effective, seen.number
+            self._best_score = max(seen.score or 0.0, self._best_score)
+        elif new and dict(base).keys() <= dict(changes).keys():
+            # With several slots a variant may have been made on an older best; that it is worse
+            # than the present one then says nothing against its changes.
+            self.failures.append(Failure(seen.number, changes, base, "", worse=True))
+
+    def _weigh(self, new: Collection[Change], gained: float) -> None:
+        """Share the difference between what was expected and what was measured among the changes,
+        most to those of which least was known."""
+        known = {one: self._saving(one) for one in new}
+        spread = sum(variance for _mean, variance in known.values())
+        surprise = gained - sum(mean for mean, _variance in known.values())
+        total = spread + PAGE_KB**2 / 12.0
+        for one, (mean, variance) in known.items():
+            self._savings[one] = (
+                mean + variance / total * surprise,
+                variance - variance * variance / total,
+            )
+
+    def _saving(self, change: Change) -> tuple[float, float]:
+        """(mean in kB, variance)."""
+        known = self._savings.get(change)
+        if known is None:
+            belief = self._beliefs.get(change[0], Belief())
+            known = (belief.saving_kb, belief.doubt_kb**2)
+        return known
+
+    # --- asking
+
+    def changes(self, values: Mapping[str, str]) -> set[Change]:
+        """What differs from the start."""
+        return {
+            (name, value) for name, value in values.items() if value != self._start.get(name, value)
+        }
+
+    def saving_kb(self, change: Change) -> float:
+        """What the change is expected to save."""
+        return self._saving(change)[0]
+
+    def risk(self, change: Change) -> float:
+        """Probability that the change breaks something on top of the best; 1.0 when certain."""
+        self._infer()
+        if change not in self._risks:
+            needs = self._need(change)
+            self._risks[change] = 1.0 - math.prod(1.0 - one for one in needs.values())
+        return self._risks[change]
+
+    def seen(self, changes: Collection[Change]) -> bool:
+        """Whether just those changes on top of the best variant were tried before."""
+        after = dict(self.changes(self.best)) | dict(changes)
+        return frozenset(after.items()) in self._tried
+
+    def fails(self, changes: Collection[Change]) -> bool:
+        """Whether those changes on top of the best variant are known to fail together."""
+        return any(group.issubset(changes) for group in self.failing_groups)
+
+    @property
+    def failing_groups(self) -> Sequence[frozenset[Change]]:
+        """The smallest groups of changes known to fail on top of the best variant."""
+        self._infer()
+        return self._groups
+
+    def _need(self, change: Change) -> dict[str, float]:
+        assert self._needs is not None  # noqa: S101 - _infer() came first
+        known = self._needs.get(change)
+        if known is None:
+            believed = self._beliefs.get(change[0], Belief()).needs
+            cleared = self._cleared.get(change, set())
+            # Works as a whole: nothing is left that it could be needed for.
+            all_clear = ANYTHING in cleared
+            known = {
+                what: LEAST_NEED if all_clear or what in cleared else probability
+                for what, probability in believed.items()
+            }
+            self._needs[change] = known
+        return known
+
+    def _infer(self) -> None:
+        """Work out what follows from the failures for the present best variant."""
+        if self._needs is not None:
+            return
+        self._needs = {}
+        self._risks = {}
+        made = self.changes(self.best)
+        left: dict[frozenset[Change], str] = {}
+        for failure in self.failures:
+            if remaining := failure.changes - made:
+                left.setdefault(remaining, failure.broken)
+        # One that holds another adds nothing: the smaller one explains it.
+        smallest: list[frozenset[Change]] = []
+        for group in sorted(left, key=len):
+            if not any(other <= group for other in smallest):
+                smallest.append(group)
+        self._groups = smallest
+        for group in smallest:
+            what = left[group] or ANYTHING
+            if len(group) == 1:
+                self._need(next(iter(group)))[what] = CERTAIN
+                continue
+            # Bayes: the probability that it is this one, given that it is at least one of them.
+            each = {one: self._weight(one, what) for one in group}
+            some = 1.0 - math.prod(1.0 - weight for weight in each.values())
+            for one, weight in each.items():
+                self._need(one)[what] = min(weight / some, 1.0 - 1e-9)
+
+    def _weight(self, change: Change, what: str) -> float:
+        needs = self._need(change)
+        weight = needs.get(what)
+        if weight is None:
+            unsaid = LEAST_NEED if what in self._cleared.get(change, ()) else needs.get(ANYTHING)
+            weight = LEAST_NEED if unsaid is None else unsaid
+        return max(weight, LEAST_NEED * LEAST_NEED)
