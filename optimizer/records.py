@@ -37,9 +37,13 @@ class BootState(StrEnum):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What is asked of Kconfig: symbol -> value ('y', 'm', 'n', an integer, a string)."""
+    """What is asked of Kconfig: symbol -> value ('y', 'm', 'n', an integer, a string).
+
+    ``parameters`` are those of the kernel's command line: name -> value. They need no build.
+    """
 
     values: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ class Trial:
     """One variant evaluated, as it is stored.
 
     ``effective`` maps each candidate of the search space to the value it really had;
-    ``objective`` is None unless the trial passed (or repeats one that did).
+    ``objective`` is what the search maximizes: kB of RAM, or the negative of a figure of which
+    less is better. It is None unless the trial passed (or repeats one that did).
     """
 
     number: int

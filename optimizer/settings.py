@@ -34,6 +34,10 @@ SymbolName = Annotated[
     Field(pattern=r"^[A-Za-z0-9_]+$"),
 ]
 Model = TypeVar("Model", bound=BaseModel)
+ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+# The kernel splits its command line at blanks and reads quotes.
+ParameterValue = Annotated[str, Field(pattern=r"^[^\s\"']+$")]
+ObjectiveName = Literal["mem_total", "mem_available", "image_bytes", "boot_seconds"]
 FileStem = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -71,6 +75,14 @@ class BoardSettings(_Frozen):
     prompt: str
     boot_timeout_seconds: float = Field(default=30.0, gt=0)
     silence_timeout_seconds: float = Field(default=10.0, gt=0)
+
+    def with_parameters(self, parameters: Mapping[str, str]) -> BoardSettings:
+        """The same machine with more on the kernel's command line: name -> value.
+
+        Of a parameter given twice the kernel takes the last one.
+        """
+        more = [f"{name}={value}" for name, value in parameters.items()]
+        return self.model_copy(update={"command_line": " ".join([self.command_line, *more])})
 
     @field_validator("prompt")
     @classmethod
@@ -158,6 +170,7 @@ class OptionSettings(_Frozen):
     ``try_only``: when not empty, the candidates are these and no others.
     ``turn_on``: options that may save RAM by being on.
     ``ranges``: integers to try, symbol -> (least, most).
+    ``boot_parameters``: of the kernel's command line, name -> values to try, best hope first.
     """
 
     gate: tuple[SymbolName, ...] = ()
@@ -166,6 +179,9 @@ class OptionSettings(_Frozen):
     try_only: tuple[SymbolName, ...] = Field(default=(), alias="try")
     turn_on: tuple[SymbolName, ...] = ()
     ranges: Mapping[SymbolName, tuple[int, int]] = Field(default_factory=dict)
+    boot_parameters: Mapping[ParameterName, tuple[ParameterValue, ...]] = Field(
+        default_factory=dict
+    )
 
     @field_validator("ranges")
     @classmethod
@@ -197,10 +213,21 @@ class StudySettings(_Frozen):
     board: BoardSettings
     initramfs: Path
     suites: tuple[Suite, ...] = Field(min_length=1)
-    objective: Literal["mem_total", "mem_available"] = "mem_total"
+    objective: Annotated[
+        tuple[ObjectiveName, ...],
+        BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+        Field(min_length=1, max_length=2),
+    ] = ("mem_total",)
     options: OptionSettings = Field(default_factory=OptionSettings)
     source: Path
     text: str
+
+    @field_validator("objective")
+    @classmethod
+    def _different_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("the two objectives must differ")
+        return value
 
     @property
     def checks(self) -> tuple[tuple[str, CheckSettings], ...]:

@@ -97,7 +97,7 @@ def _run(
         progress.say(f"reading {settings.kernel.tree}")
         tree = workshop.symbol_tree(settings)
         tools = workshop.tools(settings, tree)
-        space = build_space(tree, settings.options)
+        space = build_space(tree, settings.options, command_line=settings.board.command_line)
         progress.say(_space_line(space))
         for one in space.excluded:
             progress.say(f"left out: {one.symbol}: {one.reason}")
@@ -156,7 +156,8 @@ def _space_line(space: Space) -> str:
     kinds = [one.kind for one in space.candidates]
     return (
         f"{len(kinds)} candidates: {kinds.count('bool')} options, {kinds.count('choice')} choices, "
-        f"{kinds.count('int')} integers; {len(space.excluded)} left out"
+        f"{kinds.count('int')} integers, {kinds.count('parameter')} boot parameters; "
+        f"{len(space.excluded)} left out"
     )
 
 

@@ -90,7 +90,7 @@ def study_digest(settings: StudySettings, defconfig: Path) -> str:
     for part in (
         settings.board.model_dump_json(),
         *(suite.model_dump_json() for suite in settings.suites),
-        settings.objective,
+        ",".join(settings.objective),
         settings.kernel.target,
         settings.kernel.device_tree,
         defconfig.read_text(encoding="utf-8"),

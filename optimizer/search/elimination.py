@@ -1,11 +1,11 @@
 """The project's own sampler: elimination in groups.
 
 It asks next for the batch of changes with the greatest expected saving for the time it takes: (sum
-of savings) x (probability that all of it works) / (cost of building it). A batch that works is kept.
-A batch that fails makes those of its members more suspect that may be needed for what failed, so
-that what is asked next leaves them out, and they are told apart in the end: weighted probabilistic
-delta debugging, with groups (a change takes along everything that Kconfig drops with it). What is
-learnt from the trials is :mod:`optimizer.search.knowledge`'s.
+of savings) x (probability that all of it works) / (cost of building it). A batch that works is
+kept. A batch that fails makes those of its members more suspect that may be needed for what failed,
+so that what is asked next leaves them out, and they are told apart in the end: weighted
+probabilistic delta debugging, with groups (a change takes along everything that Kconfig drops with
+it). What is learnt from the trials is :mod:`optimizer.search.knowledge`'s.
 
 When nothing is left to try, what was kept is doubted: an option that stayed because of a batch is
 tried alone, one that stayed because of a single failure is tried once more, and those that failed

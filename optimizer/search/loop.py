@@ -22,6 +22,7 @@ from optimizer.records import Assignment, Outcome, Trial
 from optimizer.search import prior
 from optimizer.search.elimination import NothingLeftError
 from optimizer.search.knowledge import Belief
+from optimizer.search.objectives import objectives
 from optimizer.search.space import Space
 from optimizer.search.study import Study
 from optimizer.search.trial import Cancelled, Slot, Variant
@@ -162,7 +163,14 @@ class Search:
             UserError: the study's files changed under the run.
         """
         self._sampler = sampler
-        self._study = Study(self._space, sampler, seed, beliefs, self._database.trials())
+        self._study = Study(
+            self._space,
+            sampler,
+            seed,
+            beliefs,
+            self._database.trials(),
+            objectives(self._settings.objective),
+        )
         with self._pool() as pool:
             try:
                 return self._search(pool, self._study, limits)
@@ -226,18 +234,19 @@ class Search:
                 _unbuilt(variant, Outcome.CONFIG_REFUSED, f"would change {', '.join(lost)}, kept")
             )
             self._repeats += 1
-        elif (twin := self._database.by_digest(variant.resolved.digest)) is not None:
+        elif (twin := self._twin(variant)) is not None:
             self._store(_duplicate(variant, twin))
             self._repeats += 1
-        elif any(
-            one.variant.resolved.digest == variant.resolved.digest for one in self._running.values()
-        ):
+        elif any(_same(one.variant, variant) for one in self._running.values()):
             self._twins.append(variant)
         else:
             self._repeats = 0
             busy = {running.slot for running in self._running.values()}
             free = next(index for index in range(len(self._slots)) if index not in busy)
             self._submit(pool, variant, free)
+
+    def _twin(self, variant: Variant) -> Trial | None:
+        return self._database.by_digest(variant.resolved.digest, variant.assignment.parameters)
 
     def _baseline(self) -> Variant:
         nothing = Assignment({})
@@ -314,8 +323,7 @@ class Search:
 
     def _store_twins(self, variant: Variant, trial: Trial) -> None:
         """Store the variants that came to the same configuration while it was being built."""
-        digest = variant.resolved.digest
-        for twin in [one for one in self._twins if one.resolved.digest == digest]:
+        for twin in [one for one in self._twins if _same(one, variant)]:
             self._twins.remove(twin)
             self._store(_duplicate(twin, trial))
 
@@ -324,6 +332,13 @@ class Search:
         used = self._numbers | {one.variant.number for one in self._running.values()}
         used |= {one.number for one in self._twins}
         return next(number for number in range(len(used) + 1) if number not in used)
+
+
+def _same(one: Variant, other: Variant) -> bool:
+    return (one.resolved.digest, one.assignment.parameters) == (
+        other.resolved.digest,
+        other.assignment.parameters,
+    )
 
 
 def _check_baseline(trial: Trial) -> None:

@@ -1,9 +1,9 @@
 """What one traced run of the baseline says about every candidate before the first variant.
 
 QEMU logs each piece of guest code when it first runs. The code's functions belong to objects, the
-objects to options. The log grows while the machine boots and while each smoke check runs, so it also
-says which check first needed the code. An option none of whose functions ran can hardly be needed;
-what its objects keep in memory is what dropping it saves at most.
+objects to options. The log grows while the machine boots and while each smoke check runs, so it
+also says which check first needed the code. An option none of whose functions ran can hardly be
+needed; what its objects keep in memory is what dropping it saves at most.
 """
 
 from __future__ import annotations

@@ -25,13 +25,14 @@ class Candidate:
     """One thing that may be changed.
 
     ``name`` is the symbol, or ``A|B|C`` for a choice between them; a choice's values are its
-    members' names. ``hinted`` says that the study expects the change to save RAM; where it is
-    False (a choice nobody spoke of) the change may as well cost some.
+    members' names. A parameter of the kernel's command line is named ``NAME=``, and its baseline
+    is what the board gives, '' for nothing. ``hinted`` says that the study expects the change to
+    save RAM; where it is False (a choice nobody spoke of) the change may as well cost some.
     ``drops`` are the changes of other candidates that the first change brings along: (name, value).
     """
 
     name: str
-    kind: str  # "bool", "choice" or "int"
+    kind: str  # "bool", "choice", "int" or "parameter"
     baseline: str
     alternatives: tuple[str, ...]
     menu: tuple[str, ...]
@@ -72,12 +73,16 @@ class Space:
     def assignment(self, params: Mapping[str, str]) -> Assignment:
         """What to ask of Kconfig: the gate, and every candidate that leaves its baseline value."""
         asked = dict(self.gate.values)
+        parameters = {}
         for name, value in params.items():
             candidate = self._by_name.get(name)
             if candidate is None or value == candidate.baseline:
                 continue
-            asked.update({value: "y"} if candidate.kind == "choice" else {name: value})
-        return Assignment(asked)
+            if candidate.kind == "parameter":
+                parameters[name.removesuffix("=")] = value
+            else:
+                asked.update({value: "y"} if candidate.kind == "choice" else {name: value})
+        return Assignment(asked, parameters)
 
     def effective(self, params: Mapping[str, str]) -> dict[str, str]:
         """What each candidate's value becomes when that is asked; Kconfig has the last word."""
@@ -96,24 +101,34 @@ class Space:
     def _effective(self, assignment: Assignment) -> dict[str, str]:
         names = {one for candidate in self.candidates for one in _symbols(candidate)}
         values = self.tree.values(assignment, names)
-        return {candidate.name: _value(candidate, values) for candidate in self.candidates}
+        return {
+            candidate.name: (
+                assignment.parameters.get(candidate.name.removesuffix("="), candidate.baseline)
+                if candidate.kind == "parameter"
+                else _value(candidate, values)
+            )
+            for candidate in self.candidates
+        }
 
 
 def build_space(
     tree: SymbolTree,
     settings: OptionSettings,
     on_progress: Callable[[int, int], None] | None = None,
+    command_line: str = "",
 ) -> Space:
     """Find the candidates of a tree whose base configuration is loaded.
 
     They are: every visible bool and tristate that is built in (of those that something selects at
     present too: that something may be dropped); every visible choice with more than one member to
-    choose; the study's ranges of integers; and the study's options that may save by being on.
+    choose; the study's ranges of integers; the study's options that may save by being on; and its
+    parameters of the kernel's command line.
 
     Args:
         tree: with its base loaded.
         settings: the study's option lists.
         on_progress: called with (candidates probed, all).
+        command_line: the board's, where a parameter may have a value already.
 
     Raises:
         UserError: the study names a symbol that the tree does not have (except in ``turn_on`` and
@@ -142,12 +157,16 @@ def build_space(
                     _no_candidate(options.get(name)),
                 )
             )
+    found += _parameters(settings, command_line)
     space = Space(tree, gate, tuple(found), (), settings.keep, {one.name: one for one in found})
     kept: list[Candidate] = []
     start = space.effective({})
     for number, candidate in enumerate(found, 1):
         if on_progress is not None:
             on_progress(number, len(found))
+        if candidate.kind == "parameter":
+            kept.append(candidate)
+            continue
         change = {candidate.name: candidate.alternatives[0]}
         if lost := space.lost(change):
             excluded.append(
@@ -263,6 +282,14 @@ def _integer(option: Option, settings: OptionSettings, excluded: list[Refusal]) 
     return Candidate(option.name, "int", option.value, values, option.menu, option.prompt)
 
 
+def _parameters(settings: OptionSettings, command_line: str) -> Iterable[Candidate]:
+    given = dict(word.split("=", 1) for word in command_line.split() if "=" in word)
+    for name, values in settings.boot_parameters.items():
+        before = given.get(name, "")
+        if others := tuple(dict.fromkeys(value for value in values if value != before)):
+            yield Candidate(f"{name}=", "parameter", before, others, ("Kernel command line",), name)
+
+
 def _named(candidate: Candidate, names: Iterable[str]) -> bool:
     return not set(_symbols(candidate)).isdisjoint(names)
 
@@ -276,6 +303,8 @@ def _no_candidate(option: Option | None) -> str:
 
 
 def _symbols(candidate: Candidate) -> tuple[str, ...]:
+    if candidate.kind == "parameter":
+        return ()
     return tuple(candidate.name.split("|")) if candidate.kind == "choice" else (candidate.name,)
 
 

@@ -32,6 +32,7 @@ from optimizer.records import (
 )
 from optimizer.search import prior
 from optimizer.search.knowledge import BOOT
+from optimizer.search.objectives import objectives
 from optimizer.search.prior import Traces
 from optimizer.settings import BoardSettings, StudySettings, Suite
 
@@ -133,12 +134,15 @@ class Slot:
         measurement: Measurement | None = None
         outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
         if build.ok and build.image is not None:
-            boot = self.boot(build.image, log_dir, on_phase, cancel)
+            parameters = variant.assignment.parameters
+            boot = self.boot(build.image, log_dir, on_phase, cancel, parameters)
             outcome, reason, measurement = judge(boot)
             if outcome is not Outcome.PASSED:
                 # A busy host can make a good variant fail, and what fails is not built again. A
                 # second boot costs seconds; only what fails twice is taken for a failure.
-                again = self.boot(build.image, fresh_folder(log_dir / "again"), on_phase, cancel)
+                again = self.boot(
+                    build.image, fresh_folder(log_dir / "again"), on_phase, cancel, parameters
+                )
                 if judge(again)[0] is Outcome.PASSED:
                     first, boot = reason, again
                     outcome, _, measurement = judge(again)
@@ -155,7 +159,7 @@ class Slot:
             assignment=variant.assignment,
             effective=variant.effective,
             resolved=resolved,
-            objective=objective(self._settings, measurement) if outcome is Outcome.PASSED else None,
+            objective=self._objective(build, boot, measurement, outcome),
             # The image stays in the slot's tree, where the next trial's takes its place.
             build=dataclasses.replace(build, image=None),
             boot=boot,
@@ -191,16 +195,35 @@ class Slot:
         return build
 
     def boot(
-        self, image: Path, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
+        self,
+        image: Path,
+        log_dir: Path,
+        on_phase: PhaseReport,
+        cancel: threading.Event,
+        parameters: Mapping[str, str] | None = None,
     ) -> BootResult:
-        """Boot the image and run the study's checks.
+        """Boot the image, with more parameters if there are any, and run the study's checks.
 
         Raises:
             Cancelled, MachineFault, UserError: as :meth:`evaluate`.
         """
         on_phase("boot", "")
-        settings = self._settings
-        return self._boot(settings.board, image, settings.suites, log_dir, on_phase, cancel)
+        board = self._settings.board.with_parameters(parameters or {})
+        return self._boot(board, image, self._settings.suites, log_dir, on_phase, cancel)
+
+    def _objective(
+        self,
+        build: BuildResult,
+        boot: BootResult | None,
+        measurement: Measurement | None,
+        outcome: Outcome,
+    ) -> float | None:
+        """The first objective's figure, negative where less is better; None unless it passed."""
+        wanted = objectives(self._settings.objective)[0]
+        if outcome is not Outcome.PASSED:
+            return None
+        figure = wanted.figure(build, boot, measurement)
+        return None if figure is None else wanted.sign * figure
 
     def _boot(
         self,
@@ -295,16 +318,6 @@ def judge(boot: BootResult) -> tuple[Outcome, str, Measurement | None]:
         if not check.passed:
             return Outcome.SMOKE_FAILED, f"{check.suite}/{check.name}: {check.detail}", measurement
     return Outcome.PASSED, "", measurement
-
-
-def objective(settings: StudySettings, measurement: Measurement | None) -> float | None:
-    """The figure that the study maximizes, in kB; None when it was not measured."""
-    if measurement is None:
-        return None
-    if settings.objective == "mem_available":
-        available = measurement.mem_available_kb
-        return None if available is None else float(available)
-    return float(measurement.mem_total_kb)
 
 
 def fresh_folder(folder: Path) -> Path:

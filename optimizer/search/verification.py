@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def verify(
     expected: Trial | None,
     on_phase: PhaseReport,
     cancel: threading.Event,
+    parameters: Mapping[str, str] | None = None,
 ) -> Verification:
     """Build a configuration in the slot's (fresh) tree and boot it :data:`BOOTS` times.
 
@@ -50,6 +52,7 @@ def verify(
         expected: the trial whose figures must repeat, if there is one.
         on_phase: told (phase, detail).
         cancel: set to give up.
+        parameters: more of the kernel's command line, name -> value.
 
     Raises:
         Cancelled, MachineFault, UserError: as :meth:`optimizer.search.trial.Slot.evaluate`.
@@ -58,7 +61,8 @@ def verify(
     boots: list[VerifiedBoot] = []
     if build.ok and build.image is not None:
         for number in range(1, BOOTS + 1):
-            boot = slot.boot(build.image, fresh_folder(logs / f"boot-{number}"), on_phase, cancel)
+            folder = fresh_folder(logs / f"boot-{number}")
+            boot = slot.boot(build.image, folder, on_phase, cancel, parameters)
             boots.append(VerifiedBoot(*_judged(boot)))
     digest = config_digest(build.config_text)
     return Verification(

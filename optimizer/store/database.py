@@ -382,17 +382,26 @@ class Database:
             " ORDER BY t.objective DESC, b.image_bytes IS NULL, b.image_bytes, t.number LIMIT 1"
         )
 
-    def by_digest(self, digest: str) -> Trial | None:
+    def by_digest(self, digest: str, parameters: Mapping[str, str] | None = None) -> Trial | None:
         """The first trial that really tried this configuration: built it, with whatever outcome.
+
+        Args:
+            digest: of the resolved configuration.
+            parameters: of the kernel's command line, name -> value; none when left out.
 
         Raises:
             UserError: the file is damaged.
         """
+        sought = [f"{name}={value}" for name, value in sorted((parameters or {}).items())]
         number = self._number(
             "SELECT t.number FROM configs c JOIN trials t ON t.config = c.id"
             " WHERE c.digest = ? AND t.outcome NOT IN ('duplicate', 'config_refused')"
+            " AND coalesce((SELECT group_concat(pair, ' ') FROM"
+            " (SELECT a.symbol || a.asked AS pair FROM assignments a WHERE a.trial = t.number"
+            " AND a.symbol LIKE '%=' AND a.asked IS NOT NULL ORDER BY pair)), '') = ?"
             " ORDER BY t.number LIMIT 1",
             digest,
+            " ".join(sought),
         )
         return None if number is None else self.trial(number)
 

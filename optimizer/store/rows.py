@@ -95,7 +95,9 @@ def trial_rows(
         "config": config_id,
         "params_json": json.dumps(dict(trial.params)),
     }
-    asked, effective = trial.assignment.values, trial.effective
+    # A symbol's name has no "=": that tells parameters of the command line from symbols.
+    parameters = {f"{name}=": value for name, value in trial.assignment.parameters.items()}
+    asked, effective = {**trial.assignment.values, **parameters}, trial.effective
     tables: dict[str, list[Row]] = {
         "trials": [head],
         "assignments": [
@@ -238,7 +240,7 @@ def trials_from(stored: StoredRows, folder: Path) -> list[Trial]:
             outcome=Outcome(row["outcome"]),
             sampler=row["sampler"],
             params=json.loads(row["params_json"]),
-            assignment=Assignment(asked.get(row["number"], {})),
+            assignment=_assignment_from(asked.get(row["number"], {})),
             effective=effective.get(row["number"], {}),
             resolved=resolved_from(row, of("refusals", row["number"])),
             objective=row["objective"],
@@ -254,6 +256,13 @@ def trials_from(stored: StoredRows, folder: Path) -> list[Trial]:
         )
         for row in stored.trials
     ]
+
+
+def _assignment_from(asked: Mapping[str, str]) -> Assignment:
+    return Assignment(
+        {name: value for name, value in asked.items() if not name.endswith("=")},
+        {name[:-1]: value for name, value in asked.items() if name.endswith("=")},
+    )
 
 
 def resolved_from(row: Row, refusals: Iterable[Row]) -> ResolvedConfig:

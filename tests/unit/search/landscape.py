@@ -8,8 +8,8 @@ from pathlib import Path
 
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.records import BootResult, BootState, BuildResult, Measurement, Outcome, Trial
-from optimizer.search.loop import Variant
 from optimizer.search.elimination import NothingLeftError
+from optimizer.search.loop import Variant
 from optimizer.search.space import Space, build_space
 from optimizer.search.study import Study
 from optimizer.settings import OptionSettings, environment

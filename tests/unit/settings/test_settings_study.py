@@ -59,7 +59,7 @@ def line_of(path: Path, start: str) -> int:
 
 def test_a_whole_study(folder: Path) -> None:
     study = load(folder)
-    assert (study.name, study.objective) == ("small", "mem_total")
+    assert (study.name, study.objective) == ("small", ("mem_total",))
     assert study.kernel.tree == folder / "linux"
     assert study.initramfs == folder / "initramfs.gz"
     assert study.board.memory_mb == 32
