@@ -136,6 +136,36 @@ class Measurement:
     memory_line: str
 
 
+class Judgement(StrEnum):
+    """Why a candidate still has its baseline's value in the winner."""
+
+    NEEDED = "needed"  # without it something breaks
+    REQUIRED = "required"  # Kconfig drops with it what is needed
+    NO_SAVING = "no_saving"  # it was changed, everything worked, and nothing was gained
+    UNSETTLED = "unsettled"  # it failed among others only, or was not tried yet
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the trials say of a value that the winner does not have.
+
+    ``option`` stays at ``value`` rather than being ``tried``. ``broken`` is what broke ("build",
+    "boot", "suite/check") in ``trial``; ``alone`` says that nothing else was new in that trial
+    (what Kconfig drops with it aside). ``through`` is the option that it is required for.
+    ``gained`` is what the objective gained by the change, where that was measured.
+    """
+
+    option: str
+    value: str
+    tried: str
+    judgement: Judgement
+    broken: str = ""
+    trial: int | None = None
+    alone: bool = False
+    through: str = ""
+    gained: float | None = None
+
+
 @dataclass(frozen=True)
 class Trial:
     """One variant evaluated, as it is stored.

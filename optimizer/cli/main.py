@@ -8,6 +8,7 @@ import click
 
 from optimizer import __version__
 from optimizer.cli.doctor import doctor
+from optimizer.cli.prior import prior
 from optimizer.cli.results import export, review, show, status
 from optimizer.cli.run import run
 from optimizer.cli.verify import verify
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, run, status, review, show, export, verify):
+for _command in (doctor, prior, run, status, review, show, export, verify):
     cli.add_command(_command)
 
 

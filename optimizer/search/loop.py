@@ -26,6 +26,7 @@ from optimizer.search.objectives import objectives
 from optimizer.search.space import Space
 from optimizer.search.study import Study
 from optimizer.search.trial import Cancelled, Slot, Variant
+from optimizer.search.verdicts import verdicts
 from optimizer.settings import StudySettings
 from optimizer.store.database import Database
 
@@ -173,9 +174,17 @@ class Search:
         )
         with self._pool() as pool:
             try:
-                return self._search(pool, self._study, limits)
+                ending = self._search(pool, self._study, limits)
             except Cancelled:
-                return Ending("interrupted", interrupted=True)
+                ending = Ending("interrupted", interrupted=True)
+        self._conclude(self._study)
+        return ending
+
+    def _conclude(self, study: Study) -> None:
+        """Store why what stays has to stay, as far as it is known now."""
+        known = study.knowledge()
+        if known.best_number is not None:
+            self._database.put_verdicts(known.best_number, verdicts(self._space, known))
 
     @contextlib.contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:

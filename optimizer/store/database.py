@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from optimizer.errors import MachineFault, UserError
-from optimizer.records import ResolvedConfig, Trial
+from optimizer.records import ResolvedConfig, Trial, Verdict
 from optimizer.store import rows
 from optimizer.store.faults import damaged, denied, intact, mapped
 
@@ -145,7 +145,7 @@ class Database:
         """Open for reading only, also while a run writes, and also on a read-only medium.
 
         Raises:
-            UserError: missing, damaged, not of this program, of another version, or not readable.
+            UserError: missing, damaged, not of this program, of a newer version, or not readable.
             MachineFault: the disk is broken.
         """
         path = path.absolute()
@@ -173,10 +173,9 @@ class Database:
         connection = _connect(path, mode, busy_seconds)
         try:
             if _examine(path, connection):
-                raise UserError(
-                    f"{path} was made by an older version of memtotal.",
-                    "The next run on this study brings it up to date.",
-                )
+                # Of an older version: a copy in memory is brought up to date, the file stays as it
+                # is. The next run on the study does it for good.
+                return cls(path, _updated_copy(connection))
         except BaseException:
             connection.close()
             raise
@@ -441,6 +440,36 @@ class Database:
             )
             return rows.trials_from(stored, self.folder)
 
+    # --- verdicts
+
+    def put_verdicts(self, winner: int, verdicts: Iterable[Verdict]) -> None:
+        """Store why each candidate stays, in place of what was stored of that before.
+
+        Args:
+            winner: number of the best trial, to which the verdicts refer.
+            verdicts: one for each value that was or could be tried.
+
+        Raises:
+            UserError, MachineFault: as :meth:`put_trial`.
+        """
+        with self._writing():
+            self._db.execute("DELETE FROM verdicts")
+            self._db.table("verdicts").insert_all(
+                {"winner": winner} | rows.verdict_row(one) for one in verdicts
+            )
+
+    def verdicts(self) -> list[Verdict]:
+        """Why each candidate stays, by option; empty before the first run ended.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with self._reading_rows():
+            return [
+                rows.verdict_from(row)
+                for row in self._db.query("SELECT * FROM verdicts ORDER BY option, tried")
+            ]
+
     # --- runs and activity
 
     def start_run(
@@ -626,6 +655,15 @@ def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite_utils.Databas
         check_same_thread=False,  # Database's mutex sees to that
     )
     return sqlite_utils.Database(connection, execute_plugins=False)
+
+
+def _updated_copy(connection: sqlite_utils.Database) -> sqlite_utils.Database:
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    with contextlib.closing(connection):
+        connection.conn.backup(memory)
+    copy = sqlite_utils.Database(memory, execute_plugins=False)
+    _migrations().apply(copy)
+    return copy
 
 
 def _create(path: Path) -> None:

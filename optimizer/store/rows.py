@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from optimizer.records import (
     BootState,
     BuildResult,
     CheckResult,
+    Judgement,
     Measurement,
     Outcome,
     Refusal,
     ResolvedConfig,
     Trial,
+    Verdict,
 )
 
 Row = dict[str, Any]
@@ -329,6 +331,21 @@ def _measurement_from(number: int, of: Any) -> Measurement | None:  # noqa: ANN4
             memory_line=row["memory_line"],
         )
     return None
+
+
+def verdict_row(verdict: Verdict) -> Row:
+    """The row of a verdict, without the trial that it refers to."""
+    return {key: storable(value) for key, value in asdict(verdict).items()}
+
+
+def verdict_from(row: Row) -> Verdict:
+    """The record that a row came from.
+
+    Raises:
+        ValueError: the row is none that this package wrote.
+    """
+    told = {key: value for key, value in row.items() if key != "winner"}
+    return Verdict(**told | {"judgement": Judgement(row["judgement"]), "alone": bool(row["alone"])})
 
 
 def _by_trial(rows: Iterable[Row]) -> dict[int, list[Row]]:

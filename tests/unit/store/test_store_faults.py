@@ -246,6 +246,7 @@ def test_released_migrations_are_never_edited() -> None:
         "0001_trials": "3d501304e81e943b",
         "0002_image_sha256": "237f23bc930f4291",
         "0003_no_image_paths": "3dfc6c1d82a71b7b",
+        "0004_verdicts": "a48fc3aae966ae0c",
     }
 
 
@@ -262,8 +263,11 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_older_file_is_brought_up_to_date(path: Path, next_version: Path) -> None:
-    with pytest.raises(UserError, match="older version"):
-        Database.read(path)
+    before = path.read_bytes()
+    with Database.read(path) as database:
+        # Readers bring a copy up to date: the file may be on a read-only medium.
+        assert len(database.trials()) == 3
+    assert path.read_bytes() == before
     with Database.open(path, create=False) as database:
         assert len(database.trials()) == 3
     with contextlib.closing(sqlite3.connect(path)) as connection:
