@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+# How the detail of a check begins that could not be made.
+NOT_RUN = "not run"
+
 
 class Outcome(StrEnum):
     """How a trial ended."""
@@ -101,6 +104,11 @@ class CheckResult:
     passed: bool
     seconds: float
     detail: str = ""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it could not be made, because the machine was lost before."""
+        return not self.passed and self.detail.startswith(NOT_RUN)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from optimizer.board.machine import Ending, Machine
 from optimizer.board.qemu import QemuMachine
 from optimizer.errors import MachineFault, UserError
 from optimizer.process import Deadline
-from optimizer.records import BootResult, BootState, CheckResult
+from optimizer.records import NOT_RUN, BootResult, BootState, CheckResult
 from optimizer.settings import BoardSettings, CheckSettings, Suite, checks_in_order
 
 # A check of the kernel's own messages is made on every variant that comes to its shell.
@@ -168,7 +168,7 @@ class _Examination:
         self._on_phase("smoke", f"{suite}/{check.name}")
         began = time.monotonic()
         if self._lost:
-            problem = f"not run: {self._lost}"
+            problem = f"{NOT_RUN}: {self._lost}"
         elif check.kind == "reboot":
             return self._restart_once(suite, check)
         else:

@@ -156,6 +156,11 @@ class SymbolTree:
         self._apply(assignment)
         return {name: self._kconfig.syms[name].str_value for name in names}
 
+    def holders(self, assignment: Assignment, name: str) -> tuple[str, ...]:
+        """The symbols whose select holds the named one on under the assignment."""
+        self._apply(assignment)
+        return _selectors(self._kconfig.syms[name])
+
     def resolve(self, assignment: Assignment) -> ResolvedConfig:
         """The whole configuration that follows from the assignment, with what was refused."""
         self._apply(assignment)

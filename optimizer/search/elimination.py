@@ -24,6 +24,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optimizer.errors import MemtotalError
+from optimizer.search.batch import Batch, Needs
 from optimizer.search.knowledge import PAGE_KB, Belief, Failure, Knowledge, Observation
 from optimizer.search.space import Candidate, Change, Space
 
@@ -31,11 +32,11 @@ from optimizer.search.space import Candidate, Change, Space
 NUMBER, EFFECTIVE, BROKEN = "number", "effective", "broken"
 PASSED, FIGURES = "passed", "figures"
 
-# What a trial costs besides compiling (configure, link, boot, checks), in objects compiled: some
-# 25 s, at five objects a second on two cores.
-OVERHEAD_OBJECTS = 125
+# What a trial costs besides compiling (configure, link, boot, checks), in objects that kbuild finds
+# out of date: some 25 s. Most of those come from the store of compiled objects.
+OVERHEAD_OBJECTS = 400
 # Batches are made for so many widths; more of them find hardly better ones.
-WIDTHS = 12
+WIDTHS = 6
 
 
 class NothingLeftError(MemtotalError):
@@ -63,7 +64,7 @@ class EliminationSampler(BaseSampler):
         self._space = space
         self._beliefs = beliefs
         self._tolerances = tolerances
-        self._start = space.effective({})
+        self._start = space.start
         self._rank = {one.name: rank for rank, one in enumerate(space.candidates)}
         self._turns = _turns(len(tolerances))
         self._read: list[int] = []
@@ -144,7 +145,7 @@ class _Asking:
         self._known = known
         self._beliefs = beliefs
         self._rank = rank
-        self._start = space.effective({})
+        self._start = space.start
         self._pending = {change for params in running for change in known.changes(params)}
         self._base = {
             # What fell with another option may have no value of its own any more (a choice that is
@@ -236,26 +237,28 @@ class _Asking:
                 risk, saving = self._sum(group)
                 scored.append((risk / saving, self._order(move), move, group))
         scored.sort(key=lambda row: row[:2])
+        needs = Needs(
+            {
+                one: self._known.needs(one)
+                for _price, _order, _move, group in scored
+                for one in group
+            }
+        )
         widths = sorted({self._width(group) for _price, _order, _move, group in scored})
         step = max(1, math.ceil(len(widths) / WIDTHS))
         best: list[Change] = []
         best_rate = 0.0
         for width in widths[::-1][::step]:
-            failing = _Failing(self._known.failing_groups)
-            risk = gain = saving = 0.0
-            batch: list[Change] = []
+            batch = Batch(needs, self._known.failing_groups, len(scored))
+            taken = []
             for _price, _order, move, group in scored:
-                if self._width(group) > width:
-                    continue
-                new = failing.new(group)
-                more_risk, more_saving = self._sum(new)
-                better = (saving + more_saving) * math.exp(-risk - more_risk)
-                if better > gain and failing.add(new):
-                    risk, saving, gain = risk + more_risk, saving + more_saving, better
-                    batch.append(move)
-            rate = gain / (OVERHEAD_OBJECTS + width * (2.0 - math.exp(-risk)))
+                if self._width(group) <= width and batch.offer(
+                    group, sum(map(self._saving, batch.new(group)))
+                ):
+                    taken.append(move)
+            rate = batch.worth / (OVERHEAD_OBJECTS + width)
             if rate > best_rate:
-                best, best_rate = batch, rate
+                best, best_rate = taken, rate
         return best
 
     def _sum(self, changes: Iterable[Change]) -> tuple[float, float]:
@@ -312,35 +315,6 @@ class _Asking:
         return sum(self._saving(move) for move in moves) > PAGE_KB
 
 
-class _Failing:
-    """Changes put together one group at a time, never so that they hold a failing group."""
-
-    def __init__(self, failing: Sequence[frozenset[Change]]) -> None:
-        self._missing = [len(group) for group in failing]
-        self._groups: dict[Change, list[int]] = {}
-        for number, group in enumerate(failing):
-            for change in group:
-                self._groups.setdefault(change, []).append(number)
-        self._together: set[Change] = set()
-
-    def new(self, group: Collection[Change]) -> list[Change]:
-        """Those of the group that are not in it yet."""
-        return [one for one in group if one not in self._together]
-
-    def add(self, new: Collection[Change]) -> bool:
-        """Put them in, unless a failing group would be complete; says whether it did."""
-        counts: dict[int, int] = {}
-        for change in new:
-            for number in self._groups.get(change, ()):
-                counts[number] = counts.get(number, 0) + 1
-        if any(count >= self._missing[number] for number, count in counts.items()):
-            return False
-        for number, count in counts.items():
-            self._missing[number] -= count
-        self._together.update(new)
-        return True
-
-
 def evidence_against(
     move: Change, group: Collection[Change], failures: Iterable[Failure]
 ) -> list[Failure]:
@@ -374,7 +348,7 @@ def _observation(trial: FrozenTrial, weights: Sequence[float]) -> Observation:
     return Observation(
         trial.user_attrs[NUMBER],
         trial.user_attrs[EFFECTIVE],
-        trial.user_attrs[BROKEN],
+        tuple(trial.user_attrs[BROKEN]),
         frozenset(trial.user_attrs[PASSED]),
         None
         if figures is None

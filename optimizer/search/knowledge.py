@@ -2,10 +2,10 @@
 
 A change can be needed for each of several things: that the kernel builds, that it boots, that a
 certain check passes. Each of these is a search of its own. A variant that boots and passes a check
-clears all that it changed of being needed for these, even when another check fails; the one that
-fails says only that at least one of its changes is needed for that check. That is the probabilistic
-form of delta debugging (Wang et al., "Probabilistic Delta Debugging", ESEC/FSE 2021), weighted and
-kept apart by what failed.
+clears all that it changed of being needed for these, even when other checks fail; each one that
+fails says that at least one of its changes is needed for that check. That is the probabilistic form
+of delta debugging (Wang et al., "Probabilistic Delta Debugging", ESEC/FSE 2021), weighted and kept
+apart by what failed.
 
 What a change saves is a normal distribution, narrowed by each variant that was measured: the
 difference to the variant it was made from is the sum of its changes (Kalman's update for one
@@ -27,6 +27,8 @@ ANYTHING = "anything"
 # Nothing is ruled out for good by a single observation: two options may stand in for each other.
 LEAST_NEED = 1e-4
 CERTAIN = 1.0
+# A belief of some strength weighs as much as so many options tried about which it was held.
+BELIEF_WEIGHT = 4.0
 # MemTotal counts pages: the part of a page that a change does not fill is not seen.
 PAGE_KB = 4.0
 
@@ -57,30 +59,32 @@ class Belief:
 class Observation:
     """A finished trial as the search sees it.
 
-    ``effective`` are the values that the candidates really had; ``broken`` is what broke first
-    ("build", "boot", a check), '' when everything works; ``passed`` is what was seen to work;
+    ``effective`` are the values that the candidates really had; ``broken`` is what broke ("build",
+    "boot", checks), the first one first, empty when everything works; ``passed`` is what was seen
+    to work (a check that could not be made any more is in neither);
     ``score`` is the figure to maximize, None where it was not measured.
     """
 
     number: int
     effective: Mapping[str, str]
-    broken: str
+    broken: tuple[str, ...]
     passed: frozenset[str]
     score: float | None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A variant that broke something: all its changes, and those of the best variant of its time.
-
-    ``worse`` marks one that works but is worse: its changes are not wanted, for whatever reason.
-    """
+    """A variant that broke something or is worse: its changes, and those of its time's best."""
 
     number: int
     changes: frozenset[Change]
     base: frozenset[Change]
-    broken: str
-    worse: bool = False
+    broken: tuple[str, ...]
+
+    @property
+    def worse(self) -> bool:
+        """Whether it works, but is worse: its changes are not wanted, for whatever reason."""
+        return not self.broken
 
 
 class Knowledge:
@@ -116,6 +120,7 @@ class Knowledge:
         self._needs: dict[Change, dict[str, float]] | None = None
         self._groups: list[frozenset[Change]] = []
         self._risks: dict[Change, float] = {}
+        self._factors: dict[int, float] = {}
 
     # --- reading
 
@@ -148,7 +153,7 @@ class Knowledge:
         elif new and dict(base).keys() <= dict(changes).keys():
             # With several slots a variant may have been made on an older best; that it is worse
             # than the present one then says nothing against its changes.
-            self.failures.append(Failure(seen.number, changes, base, "", worse=True))
+            self.failures.append(Failure(seen.number, changes, base, ()))
 
     def _weigh(self, new: Collection[Change], gained: float) -> None:
         """Share the difference between what was expected and what was measured among the changes,
@@ -191,6 +196,11 @@ class Knowledge:
             self._risks[change] = 1.0 - math.prod(1.0 - one for one in needs.values())
         return self._risks[change]
 
+    def needs(self, change: Change) -> Mapping[str, float]:
+        """For each thing that may break the probability that it does by the change."""
+        self._infer()
+        return self._need(change)
+
     def seen(self, changes: Collection[Change]) -> bool:
         """Whether just those changes on top of the best variant were tried before."""
         after = dict(self.changes(self.best)) | dict(changes)
@@ -206,17 +216,41 @@ class Knowledge:
         self._infer()
         return self._groups
 
+    def _calibrate(self, made: Collection[Change]) -> dict[int, float]:
+        """By how much beliefs of each strength turned out too high or too low so far.
+
+        Options about which the same was believed are a sample: of so many that were tried, so many
+        were needed. The beliefs weigh as much as :data:`BELIEF_WEIGHT` such observations (the mean
+        of a beta distribution over that of its prior).
+        """
+        tried: dict[int, list[float]] = {}
+        certain = {next(iter(one)) for one in self._groups if len(one) == 1}
+        for change in (*made, *certain):
+            needed = self._beliefs.get(change[0], Belief()).needed
+            tried.setdefault(_strength(needed), []).append(needed)
+        needed_ones: dict[int, int] = {}
+        for change in certain:
+            strength = _strength(self._beliefs.get(change[0], Belief()).needed)
+            needed_ones[strength] = needed_ones.get(strength, 0) + 1
+        factors = {}
+        for strength, believed in tried.items():
+            before = math.fsum(believed) / len(believed)
+            seen = BELIEF_WEIGHT * before + needed_ones.get(strength, 0)
+            factors[strength] = seen / (BELIEF_WEIGHT + len(believed)) / before
+        return factors
+
     def _need(self, change: Change) -> dict[str, float]:
         assert self._needs is not None  # noqa: S101 - _infer() came first
         known = self._needs.get(change)
         if known is None:
-            believed = self._beliefs.get(change[0], Belief()).needs
+            belief = self._beliefs.get(change[0], Belief())
+            believed, factor = belief.needs, self._factors.get(_strength(belief.needed), 1.0)
             cleared = self._cleared.get(change, set())
             # Works as a whole: nothing is left that it could be needed for.
             all_clear = ANYTHING in cleared
             known = {
-                what: LEAST_NEED if all_clear or what in cleared else probability
-                for what, probability in believed.items()
+                what: LEAST_NEED if all_clear or what in cleared else min(factor * one, 0.95)
+                for what, one in believed.items()
             }
             self._needs[change] = known
         return known
@@ -228,26 +262,23 @@ class Knowledge:
         self._needs = {}
         self._risks = {}
         made = self.changes(self.best)
-        left: dict[frozenset[Change], str] = {}
+        left: dict[str, set[frozenset[Change]]] = {}
         for failure in self.failures:
             if remaining := failure.changes - made:
-                left.setdefault(remaining, failure.broken)
-        # One that holds another adds nothing: the smaller one explains it.
-        smallest: list[frozenset[Change]] = []
-        for group in sorted(left, key=len):
-            if not any(other <= group for other in smallest):
-                smallest.append(group)
-        self._groups = smallest
-        for group in smallest:
-            what = left[group] or ANYTHING
-            if len(group) == 1:
-                self._need(next(iter(group)))[what] = CERTAIN
-                continue
-            # Bayes: the probability that it is this one, given that it is at least one of them.
-            each = {one: self._weight(one, what) for one in group}
-            some = 1.0 - math.prod(1.0 - weight for weight in each.values())
-            for one, weight in each.items():
-                self._need(one)[what] = min(weight / some, 1.0 - 1e-9)
+                for what in failure.broken or (ANYTHING,):
+                    left.setdefault(what, set()).add(remaining)
+        self._groups = _smallest(set().union(*left.values()) if left else set())
+        self._factors = self._calibrate(made)
+        for what, groups in left.items():
+            for group in _smallest(groups):
+                if len(group) == 1:
+                    self._need(next(iter(group)))[what] = CERTAIN
+                    continue
+                # Bayes: the probability that it is this one, given that it is at least one.
+                each = {one: self._weight(one, what) for one in group}
+                some = 1.0 - math.prod(1.0 - weight for weight in each.values())
+                for one, weight in each.items():
+                    self._need(one)[what] = min(weight / some, 1.0 - 1e-9)
 
     def _weight(self, change: Change, what: str) -> float:
         needs = self._need(change)
@@ -256,3 +287,17 @@ class Knowledge:
             unsaid = LEAST_NEED if what in self._cleared.get(change, ()) else needs.get(ANYTHING)
             weight = LEAST_NEED if unsaid is None else unsaid
         return max(weight, LEAST_NEED * LEAST_NEED)
+
+
+def _strength(needed: float) -> int:
+    """Beliefs of one power of two are of one strength."""
+    return round(math.log2(max(needed, LEAST_NEED)))
+
+
+def _smallest(groups: Collection[frozenset[Change]]) -> list[frozenset[Change]]:
+    """Those that hold no other: the smaller one explains them."""
+    found: list[frozenset[Change]] = []
+    for group in sorted(groups, key=lambda one: (len(one), sorted(one))):
+        if not any(other <= group for other in found):
+            found.append(group)
+    return found

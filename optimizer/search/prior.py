@@ -22,6 +22,11 @@ from optimizer.search.space import Candidate, Space
 # Probabilities of being needed. Judgement, not measurement: they only set the order in which things
 # are tried, and the trials overrule them.
 NEEDED_USED_BY_CHECK = 0.5
+# An option of which a check ran hardly anything is looked in on, not used: a hook in fork or close.
+NEEDED_TOUCHED_BY_CHECK = 0.05
+USED_SHARE = 0.05
+# It bears the check's name: RTC_DRV_DS1307 for clock/rtc. Code that ran at boot is not seen again.
+NEEDED_BY_NAME = 0.3
 NEEDED_BUSY_AT_BOOT = 0.10
 NEEDED_RAN_AT_BOOT = 0.04
 NEEDED_ONLY_REGISTERED = 0.015
@@ -33,8 +38,10 @@ NEEDED_TO_BOOT_SHARE = 0.5
 BUSY_SHARE = 0.2
 # Options without objects of their own work inside others' code; a small saving is assumed.
 LEAST_SAVING_KB = 0.5
-# What the study says saves by being on (size optimization, another allocator) changes all objects.
+# What the study says saves by being on: another allocator, say.
 TURNED_ON_SAVING_KB = 64.0
+# And when it changes how everything is compiled (for size, without padding): this share of it all.
+FLAG_SAVING_SHARE = 0.06
 # Integers size tables and buffers: a few pages each, as a rule.
 INTEGER_SAVING_KB = 8.0
 # Boot parameters likewise; a page or two.
@@ -99,10 +106,12 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
         if candidate.kind == "parameter":
             removed[candidate.name], compiled[candidate.name] = {}, 0
             continue
-        change = space.assignment({candidate.name: candidate.alternatives[0]})
+        freeing = space.freeing(candidate.name)
+        change = space.assignment({**freeing, candidate.name: candidate.alternatives[0]})
+        without = space.tree.values(space.assignment(freeing), symbols) if freeing else before
         after = space.tree.values(change, symbols)
-        changed = {name for name in symbols if before[name] != after[name]}
-        off = {name for name in changed if before[name] == "y"}
+        changed = {name for name in symbols if without[name] != after[name]}
+        off = {name for name in changed if without[name] == "y"}
         gone = {one.path: one for one in built if not off.isdisjoint(one.options)}
         removed[candidate.name] = gone
         compiled[candidate.name] = sum(
@@ -111,14 +120,26 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
             for one in built
         )
     stages = _Stages(traces)
+    code_kb = sum(one.bytes for one in built) / 1024.0
     found = {}
     for candidate in space.candidates:
         below = {path for name, _value in candidate.drops for path in removed.get(name, ())}
         own = [one for path, one in removed[candidate.name].items() if path not in below]
         needs, ran = stages.needs(candidate, own)
         saving, doubt = _saving(candidate, own)
+        if candidate.kind != "parameter" and not flags.isdisjoint(_turned_on(candidate)):
+            saving, doubt = FLAG_SAVING_SHARE * code_kb, FLAG_SAVING_SHARE * code_kb
         found[candidate.name] = Belief(needs, saving, doubt, compiled[candidate.name], ran)
     return found
+
+
+def _turned_on(candidate: Candidate) -> tuple[str, ...]:
+    """The symbols that the candidate's first change turns on, if the study expects it to save."""
+    if not candidate.hinted:
+        return ()
+    if candidate.kind == "choice":
+        return candidate.alternatives[:1]
+    return (candidate.name,) if candidate.baseline == "n" else ()
 
 
 def _saving(candidate: Candidate, own: Sequence[ObjectFile]) -> tuple[float, float]:
@@ -164,20 +185,35 @@ class _Stages:
             needs = self._spread(NEEDED_ONLY_REGISTERED)
         else:
             needs = self._spread(NEEDED_DID_NOT_RUN)
-        used = [stage for stage in self._checks if functions & self._ran[stage]]
-        for stage in used:
+        ran = {stage: functions & self._ran[stage] for stage in self._checks}
+        seen = [stage for stage in self._checks if ran[stage]]
+        used = [stage for stage in seen if len(ran[stage]) >= USED_SHARE * len(functions)]
+        for stage in seen:
             # Used by several checks it is hardly more likely to be needed than used by one.
-            needs[stage] = 1.0 - (1.0 - NEEDED_USED_BY_CHECK) ** (1.0 / len(used))
-        count = len(booted.union(*(functions & self._ran[stage] for stage in used)))
-        when = [*([BOOT] if booted else []), *used]
+            needed = NEEDED_USED_BY_CHECK if stage in used else NEEDED_TOUCHED_BY_CHECK
+            count = len(used) if stage in used else len(seen)
+            needs[stage] = max(needs[stage], 1.0 - (1.0 - needed) ** (1.0 / count))
+        if booted:
+            words = _words(candidate, own)
+            for stage in self._checks:
+                if not words.isdisjoint(re.split(r"[^a-z0-9]+", stage.lower())):
+                    needs[stage] = max(needs[stage], NEEDED_BY_NAME)
+        count = len(booted.union(*ran.values()))
+        when = [*([BOOT] if booted else []), *seen]
         if not when:
-            ran = "registered only" if functions & self._registered else "did not run"
-        else:
-            ran = f"{count} of {len(functions)} functions ran: {', '.join(when)}"
-        return needs, ran
+            return needs, "registered only" if functions & self._registered else "did not run"
+        return needs, f"{count} of {len(functions)} functions ran: {', '.join(when)}"
 
     def _spread(self, needed: float) -> dict[str, float]:
         """A probability shared out between the boot and the checks."""
         share = NEEDED_TO_BOOT_SHARE if self._checks else 1.0
         each = needed * (1.0 - share) / max(1, len(self._checks))
         return {BOOT: needed * share} | dict.fromkeys(self._checks, each)
+
+
+def _words(candidate: Candidate, own: Sequence[ObjectFile]) -> set[str]:
+    """What the option and its files are called, in small letters."""
+    words = set(candidate.name.lower().split("_"))
+    for one in own:
+        words.update(re.split(r"[^a-z0-9]+", one.path.lower()))
+    return words - {"", "o"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from optimizer.errors import UserError
 from optimizer.kernel.kconfig import Option, SymbolTree
@@ -16,6 +17,8 @@ from optimizer.records import Assignment, Refusal
 from optimizer.settings import OptionSettings
 
 MOST_INTEGER_VALUES = 9
+# How deep options select each other, at most; three were seen.
+MOST_SELECTING_ROUNDS = 8
 
 Change = tuple[str, str]
 
@@ -92,11 +95,54 @@ class Space:
         """Each candidate's value in the untouched defconfig, the gate not opened."""
         return self._effective(Assignment({}))
 
+    def freeing(self, name: str) -> dict[str, str]:
+        """The params that make room for a candidate's first change; {} when nothing is in its way.
+
+        An option that others select stays on until these go. What selects it and is itself no
+        candidate is followed up to candidates; where none is found the change is impossible, and
+        what was found so far is given.
+        """
+        params: dict[str, str] = {}
+        candidate = self._by_name[name]
+        if candidate.kind != "bool" or candidate.baseline != "y":
+            return params
+        for _round in range(MOST_SELECTING_ROUNDS):
+            assignment = self.assignment({**params, name: "n"})
+            if self.tree.values(assignment, (name,))[name] == "n":
+                break
+            found = self._holding_candidates(assignment, name)
+            if not found - params.keys():
+                break
+            params.update(dict.fromkeys(found, "n"))
+        return params
+
+    def _holding_candidates(self, assignment: Assignment, name: str) -> set[str]:
+        found: set[str] = set()
+        seen, ahead = {name}, [name]
+        while ahead:
+            for holder in self.tree.holders(assignment, ahead.pop()):
+                if holder in self._by_name and self._by_name[holder].kind == "bool":
+                    found.add(holder)
+                elif holder not in seen and self.tree.known(holder):
+                    seen.add(holder)
+                    ahead.append(holder)
+        return found
+
     def lost(self, params: Mapping[str, str]) -> list[str]:
         """Symbols of the keep-list that those params would change."""
+        before = self._kept
         values = self.tree.values(self.assignment(params), self.keep)
-        before = self.tree.values(self.gate, self.keep)
         return [name for name in self.keep if values[name] != before[name]]
+
+    @cached_property
+    def start(self) -> dict[str, str]:
+        """Each candidate's value when nothing but the gate is asked."""
+        return self.effective({})
+
+    @cached_property
+    def _kept(self) -> dict[str, str]:
+        # Once: going back and forth between far configurations is what costs time.
+        return self.tree.values(self.gate, self.keep)
 
     def _effective(self, assignment: Assignment) -> dict[str, str]:
         names = {one for candidate in self.candidates for one in _symbols(candidate)}
@@ -160,7 +206,7 @@ def build_space(
     found += _parameters(settings, command_line)
     space = Space(tree, gate, tuple(found), (), settings.keep, {one.name: one for one in found})
     kept: list[Candidate] = []
-    start = space.effective({})
+    start = space.start
     for number, candidate in enumerate(found, 1):
         if on_progress is not None:
             on_progress(number, len(found))
@@ -178,11 +224,15 @@ def build_space(
                 )
             )
             continue
-        after = space.effective(change)
+        before = start
+        if freeing := space.freeing(candidate.name):
+            # What others select goes only after them; what it takes along shows only then.
+            before = space.effective(freeing)
+        after = space.effective({**freeing, **change})
         drops = {
             (name, value)
             for name, value in after.items()
-            if value != start[name] and name != candidate.name
+            if value != before[name] and name != candidate.name
         }
         kept.append(replace(candidate, drops=frozenset(drops)))
     names = {one.name for one in kept}

@@ -131,7 +131,7 @@ class Study:
         return {
             NUMBER: trial.number,
             EFFECTIVE: dict(trial.effective),
-            BROKEN: broken(source),
+            BROKEN: list(broken(source)),
             PASSED: sorted(passed(source)),
             FIGURES: None if found is None else list(found),
         }
@@ -143,18 +143,20 @@ class Study:
         return trial
 
 
-def broken(trial: Trial) -> str:
-    """What broke first: "build", "boot", a check's "suite/name"; '' when everything works."""
+def broken(trial: Trial) -> tuple[str, ...]:
+    """What broke: "build", "boot", the checks' "suite/name" in order; empty when all works.
+
+    A check that could not be made because of another one's failure is left out.
+    """
     if _works(trial):
-        return ""
+        return ()
     if trial.boot is None:
-        return BUILD
+        return (BUILD,)
     if trial.boot.state is not BootState.READY:
-        return BOOT
-    return next(
-        (f"{one.suite}/{one.name}" for one in trial.boot.checks if not one.passed),
-        BOOT,  # no figures could be read
-    )
+        return (BOOT,)
+    failed = (one for one in trial.boot.checks if not one.passed and not one.skipped)
+    # None of them: no figures could be read.
+    return tuple(f"{one.suite}/{one.name}" for one in failed) or (BOOT,)
 
 
 def passed(trial: Trial) -> frozenset[str]:

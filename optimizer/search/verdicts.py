@@ -19,7 +19,7 @@ def verdicts(space: Space, known: Knowledge) -> list[Verdict]:
         space: the search space.
         known: all trials, read.
     """
-    start = space.effective({})
+    start = space.start
     made = known.changes(known.best)
     found = []
     for candidate in space.candidates:
@@ -46,7 +46,7 @@ def _verdict(
         return replace(
             stays,
             judgement=Judgement.NEEDED,
-            broken=last.broken,
+            broken=last.broken[0],
             trial=last.number,
             alone=_alone(last, change, drops),
         )
@@ -56,7 +56,7 @@ def _verdict(
             return replace(
                 stays,
                 judgement=Judgement.REQUIRED,
-                broken=last.broken,
+                broken=last.broken[0],
                 trial=last.number,
                 through=drop[0],
             )

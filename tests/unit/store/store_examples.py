@@ -74,6 +74,8 @@ def any_trial(folder: Path) -> st.SearchStrategy[Trial]:
     integers = st.integers(0, 2**62)
     seconds = st.floats(0, 1e9)
     mapping = st.dictionaries(text, text, max_size=4)
+    # No symbol's name has an "=".
+    symbols = st.dictionaries(text.filter(lambda name: "=" not in name), text, max_size=4)
     figures = st.dictionaries(text, integers, max_size=4)
     names = st.text(string.ascii_letters + ".é' \n", min_size=1, max_size=8)
     paths = st.builds(lambda name, base: base / name, names, st.sampled_from([folder, Path("/x")]))
@@ -84,7 +86,7 @@ def any_trial(folder: Path) -> st.SearchStrategy[Trial]:
         outcome=st.sampled_from(Outcome),
         sampler=text,
         params=mapping,
-        assignment=st.builds(Assignment, mapping),
+        assignment=st.builds(Assignment, symbols, symbols),
         effective=mapping,
         resolved=st.builds(
             ResolvedConfig,
