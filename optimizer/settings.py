@@ -52,6 +52,7 @@ class KernelSettings(_Frozen):
     image: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     device_tree: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_./-]*)?$")
     build_timeout_seconds: float = Field(default=1800.0, gt=0)
+    reuse_objects: bool = True
 
 
 class BoardSettings(_Frozen):
