@@ -1868,7 +1868,8 @@ static struct type *parse_generic(void)
     u32 stop = tokens[p + 1].match;
     p++;
     want('(');
-    struct type *control = parse_assignment(), *fallback = NULL, *labelled = NULL;
+    struct type *control = parse_assignment(), *fallback = NULL, *labelled = NULL, *any = NULL;
+    bool alike = true;
     while (p < stop) {
         want(',');
         struct type *label = NULL;
@@ -1879,6 +1880,8 @@ static struct type *parse_generic(void)
         want(':');
         struct type *value = parse_assignment();
         use_value(value);
+        any = any == NULL ? value : any;
+        alike &= same_type(any, value);
         if (label == NULL)
             fallback = value;
         else if (label->shape != S_BASIC || value->shape != S_BASIC)
@@ -1887,6 +1890,8 @@ static struct type *parse_generic(void)
             labelled = value;
     }
     want(')');
+    if (any != NULL && alike)
+        return any;
     /* The labels are arithmetic types with arithmetic values. */
     if (control->shape == S_BASIC)
         return fallback == NULL || labelled == NULL ? &unknown_type : either(labelled, fallback);
