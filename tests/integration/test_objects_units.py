@@ -39,7 +39,7 @@ HARMLESS = {
         "static inline int f(int x) { static int n; static int m; return n + m + x; }\n"
         "int unit(int x) { static int n; return n++; }",
     ),
-    "structure": ("int unit(int x) { return x; }", "struct a { int b; }; int unit(int x) {return x;}"),
+    "structure": ("int unit;", "struct a { int b; }; int unit;"),
     "macro": ("#define A 1\nint unit(int x) { return x; }", "int unit(int x) { return x; }"),
     "enumeration": (
         "enum { A, B }; int unit(void) { return 1; }",
