@@ -7,6 +7,7 @@ import sys
 import click
 
 from optimizer import __version__
+from optimizer.cli.cache import cache
 from optimizer.cli.doctor import doctor
 from optimizer.cli.results import export, review, show, status
 from optimizer.cli.run import run
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, run, status, review, show, export, verify):
+for _command in (doctor, run, status, review, show, export, verify, cache):
     cli.add_command(_command)
 
 

@@ -78,7 +78,10 @@ def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> 
     compilers = max(1, cores() // jobs)
     objects = None
     if settings.kernel.reuse_objects:
-        objects = ObjectStore.open(cache_folder(), settings.kernel.cross_compile, environment())
+        kernel = settings.kernel
+        objects = ObjectStore.open(
+            cache_folder(), kernel.cross_compile, environment(), kernel.cache_gb
+        )
     slots: list[Slot] = []
     folders = (base / str(number) for number in range(1000))
     while len(slots) < jobs:

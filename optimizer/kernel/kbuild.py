@@ -194,6 +194,7 @@ class BuildTree:
         else:
             self._recover()
         vmlinux = self.folder / "vmlinux"
+        reused = self._objects.finish(objects_log).reused if self._objects is not None else 0
         return BuildResult(
             ok=ok,
             seconds=time.monotonic() - started,
@@ -207,7 +208,7 @@ class BuildTree:
             sections=elf.section_sizes(vmlinux) if ok else {},
             errors=() if ok else tuple(seen[-12:]),
             timed_out=done.timed_out,
-            reused=ObjectStore.counts(objects_log).reused,
+            reused=reused,
         )
 
     def build_device_tree(self, log: Path) -> Path | None:

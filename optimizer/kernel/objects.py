@@ -12,13 +12,16 @@ does not understand is taken whole; a damaged entry is removed and its object co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from optimizer.errors import MachineFault
@@ -30,14 +33,33 @@ _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wno-deprecated-declarations")
 # OpenSSL's SHA-256 alone is wanted; linked in, it costs no start-up time.
 _LIBRARIES = (("-Wl,-Bstatic", "-lcrypto", "-Wl,-Bdynamic"), ("-lcrypto",))
 BUILD_SECONDS = 300.0
+DEFAULT_GB = 5.0
+# A store that is full is emptied to this part of its limit, so that it is not full again at once.
+_KEPT_PART = 0.9
+_BUILDS_BETWEEN_LOOKS = 20
+_STALE_SECONDS = 3600.0
+_STATISTICS = "statistics.json"
+_DISTRUSTED = "distrusted"
 
 
 @dataclass(frozen=True)
 class ObjectCounts:
-    """How the C objects of one build came about."""
+    """How the C objects of one build, or of many, came about."""
 
     reused: int = 0
     compiled: int = 0
+    builds: int = 0
+
+
+@dataclass(frozen=True)
+class StoreUsage:
+    """What a store holds, and what it was good for since it was last cleared."""
+
+    folder: Path
+    entries: int
+    bytes: int
+    counts: ObjectCounts
+    distrusted: tuple[str, ...]
 
 
 class ObjectStore:
@@ -46,20 +68,31 @@ class ObjectStore:
     Any number of builds and processes may use one folder at the same time.
     """
 
-    def __init__(self, folder: Path, programs: Path, compiler: Path, identity: str) -> None:
+    def __init__(
+        self, folder: Path, programs: Path, compiler: Path, identity: str, limit_gb: float
+    ) -> None:
+        self._limit_bytes = int(limit_gb * 1e9)
+        self._since_look = 0
         self._folder = folder
         self._programs = programs
         self._compiler = compiler
         self._identity = identity
 
     @classmethod
-    def open(cls, cache: Path, cross_compile: str, env: Mapping[str, str]) -> ObjectStore | None:
+    def open(
+        cls,
+        cache: Path,
+        cross_compile: str,
+        env: Mapping[str, str],
+        limit_gb: float = DEFAULT_GB,
+    ) -> ObjectStore | None:
         """Prepare reuse for one cross compiler.
 
         Args:
             cache: folder for the store (``objects``) and the compiled stand-in (``programs``).
             cross_compile: prefix of the compiler's name, as given to make.
             env: environment that make will have.
+            limit_gb: size of the store in 10^9 bytes; least recently used entries go first.
 
         Returns:
             None when the stand-in cannot come first: the compiler is not there, or it is given by
@@ -79,7 +112,9 @@ class ObjectStore:
         except OSError as error:
             raise MachineFault(f"{cache} cannot be written: {error}.", "Check the disk.") from error
         compiler = Path(found).absolute()
-        return cls(store, programs, compiler, _identity(compiler, env))
+        opened = cls(store, programs, compiler, _identity(compiler, env), limit_gb)
+        trim(store, opened._limit_bytes)
+        return opened
 
     def environment(self, env: Mapping[str, str], log: Path) -> dict[str, str]:
         """The environment for make in which objects are reused.
@@ -104,7 +139,130 @@ class ObjectStore:
         except OSError:
             return ObjectCounts()
         done = Counter(line.partition(" ")[0] for line in lines)
-        return ObjectCounts(done["reused"], done["compiled"] + done["compiled-whole"])
+        return ObjectCounts(done["reused"], done["compiled"] + done["compiled-whole"], 1)
+
+    def finish(self, log: Path) -> ObjectCounts:
+        """After a build: add what its log says to the statistics, and keep the store in its limit.
+
+        Returns:
+            What the log says.
+        """
+        counts = self.counts(log)
+        if counts.reused + counts.compiled:
+            _add(self._folder, counts)
+        self._since_look += counts.compiled > 0
+        if self._since_look >= _BUILDS_BETWEEN_LOOKS:
+            self._since_look = 0
+            trim(self._folder, self._limit_bytes)
+        return counts
+
+    def distrust(self, objects: Iterable[str]) -> None:
+        """Never reuse these objects again: one of each was not what a clean build gives.
+
+        Args:
+            objects: paths in the output folder, such as ``kernel/fork.o``.
+
+        Raises:
+            MachineFault: it cannot be written down.
+        """
+        known = set(_distrusted(self._folder))
+        try:
+            with (self._folder / _DISTRUSTED).open("a", encoding="utf-8") as file:
+                file.writelines(f"{one}\n" for one in sorted(set(objects) - known))
+        except OSError as error:
+            raise MachineFault(f"{self._folder} cannot be written: {error}.") from error
+
+
+def usage(cache: Path) -> StoreUsage:
+    """What the store in a cache folder holds; nothing when there is none yet."""
+    store = cache / "objects"
+    sizes = [size for _path, size, _used in _entries(store)]
+    return StoreUsage(store, len(sizes), sum(sizes), _statistics(store), _distrusted(store))
+
+
+def clear(cache: Path) -> int:
+    """Remove every entry, the statistics and what was distrusted; returns the bytes freed.
+
+    Builds under way go on: they find less to reuse.
+    """
+    store = cache / "objects"
+    freed = 0
+    for path, size, _used in list(_entries(store)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            freed += size
+    for name in (_STATISTICS, _DISTRUSTED):
+        (store / name).unlink(missing_ok=True)
+    return freed
+
+
+def trim(store: Path, limit_bytes: int) -> int:
+    """Remove the least recently used entries of a store that is larger than its limit.
+
+    Several processes may do it at once. Halves that killed writers left go too.
+
+    Returns:
+        The bytes removed.
+    """
+    entries = sorted(_entries(store), key=lambda one: one[2])
+    stale = time.time() - _STALE_SECONDS
+    total, removed = sum(size for _path, size, _used in entries), 0
+    target = limit_bytes if total <= limit_bytes else int(limit_bytes * _KEPT_PART)
+    for path, size, used in entries:
+        is_half = path.suffix == ".part" and used < stale
+        if total - removed > target or is_half:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed += size
+    return removed
+
+
+def _entries(store: Path) -> Iterator[tuple[Path, int, float]]:
+    """(path, bytes, when last used) of everything in the store's folders."""
+    try:
+        folders = [one for one in os.scandir(store) if len(one.name) == 2]
+    except OSError:
+        return
+    for folder in folders:
+        with contextlib.suppress(OSError):  # somebody clears it
+            for one in os.scandir(folder.path):
+                with contextlib.suppress(OSError):
+                    about = one.stat(follow_symlinks=False)
+                    yield Path(one.path), about.st_size, about.st_mtime
+
+
+def _distrusted(store: Path) -> tuple[str, ...]:
+    try:
+        return tuple((store / _DISTRUSTED).read_text(encoding="utf-8").split("\n")[:-1])
+    except OSError:
+        return ()
+
+
+def _statistics(store: Path) -> ObjectCounts:
+    try:
+        read = json.loads((store / _STATISTICS).read_text(encoding="utf-8"))
+        return ObjectCounts(**{name: int(read[name]) for name in asdict(ObjectCounts())})
+    except (OSError, ValueError, TypeError, KeyError):
+        return ObjectCounts()
+
+
+def _add(store: Path, counts: ObjectCounts) -> None:
+    """Statistics are for people to look at: when they cannot be written, nothing else fails."""
+    lock = FolderLock(store)
+    with contextlib.suppress(OSError, MachineFault):
+        if lock.acquire(Deadline(2.0)):
+            try:
+                before = _statistics(store)
+                total = ObjectCounts(
+                    before.reused + counts.reused,
+                    before.compiled + counts.compiled,
+                    before.builds + counts.builds,
+                )
+                half = store / f"{_STATISTICS}.part"
+                half.write_text(json.dumps(asdict(total)), encoding="utf-8")
+                half.replace(store / _STATISTICS)
+            finally:
+                lock.release()
 
 
 def _identity(compiler: Path, env: Mapping[str, str]) -> str:
