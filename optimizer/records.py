@@ -78,7 +78,8 @@ class BuildResult:
     """One build of one resolved configuration.
 
     ``config_text`` is the .config that kbuild used in the end, ``sections`` the sizes of the
-    allocated sections of vmlinux in bytes, ``errors`` the telling lines of a failed log.
+    allocated sections of vmlinux in bytes, ``errors`` the telling lines of a failed log. Of the
+    ``objects`` that kbuild asked for, ``reused`` were taken from the store instead of compiled.
     """
 
     ok: bool
@@ -93,6 +94,7 @@ class BuildResult:
     sections: Mapping[str, int] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     timed_out: bool = False
+    reused: int = 0
 
 
 @dataclass(frozen=True)

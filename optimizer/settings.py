@@ -46,7 +46,11 @@ class _Frozen(BaseModel):
 
 
 class KernelSettings(_Frozen):
-    """The kernel tree and how an image is built from it; ``{cache}`` is the cache folder."""
+    """The kernel tree and how an image is built from it; ``{cache}`` is the cache folder.
+
+    ``reuse_objects``: an object is not compiled again when all that its code can depend on was
+    compiled before. ``cache_gb``: how much is kept for that, in 10^9 bytes.
+    """
 
     tree: Path
     arch: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -56,6 +60,8 @@ class KernelSettings(_Frozen):
     image: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     device_tree: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_./-]*)?$")
     build_timeout_seconds: float = Field(default=1800.0, gt=0)
+    reuse_objects: bool = True
+    cache_gb: float = Field(default=5.0, gt=0)
 
 
 class BoardSettings(_Frozen):

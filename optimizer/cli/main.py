@@ -7,6 +7,7 @@ import sys
 import click
 
 from optimizer import __version__
+from optimizer.cli.cache import cache
 from optimizer.cli.doctor import doctor
 from optimizer.cli.prior import prior
 from optimizer.cli.results import export, review, show, status
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, prior, run, status, review, show, export, verify):
+for _command in (doctor, prior, run, status, review, show, export, verify, cache):
     cli.add_command(_command)
 
 

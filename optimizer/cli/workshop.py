@@ -11,6 +11,7 @@ from optimizer.board import version as emulator_version
 from optimizer.cli.host import cores
 from optimizer.errors import UserError
 from optimizer.kernel.kconfig import SymbolTree, compiler_version
+from optimizer.kernel.objects import ObjectStore
 from optimizer.search.knowledge import Belief
 from optimizer.search.space import Space
 from optimizer.search.trial import Slot
@@ -75,10 +76,16 @@ def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> 
     ).hexdigest()[:12]
     base = cache_folder() / "slots" / f"{settings.kernel.arch}-{found['kernel'][:20]}-{name}"
     compilers = max(1, cores() // jobs)
+    objects = None
+    if settings.kernel.reuse_objects:
+        kernel = settings.kernel
+        objects = ObjectStore.open(
+            cache_folder(), kernel.cross_compile, environment(), kernel.cache_gb
+        )
     slots: list[Slot] = []
     folders = (base / str(number) for number in range(1000))
     while len(slots) < jobs:
-        slot = Slot.open(settings, next(folders), environment(), compilers, found)
+        slot = Slot.open(settings, next(folders), environment(), compilers, found, objects)
         if slot is not None:
             slots.append(slot)
     return slots

@@ -18,6 +18,7 @@ from pathlib import Path
 from optimizer.errors import MachineFault, UserError
 from optimizer.kernel import elf
 from optimizer.kernel.kconfig import config_digest
+from optimizer.kernel.objects import ObjectStore
 from optimizer.process import LOCK_NAME, Completed, Deadline, FolderLock, run_logged
 from optimizer.records import BuildResult
 from optimizer.settings import KernelSettings
@@ -40,6 +41,7 @@ _MACHINE = re.compile(
 )
 _UNCLEAN = re.compile(r"source tree is not clean|please run '?make.* mrproper")
 _MARKER = ".building"
+_OBJECTS_LOG = ".objects.log"
 LEFT_OVER_SECONDS = 5.0
 
 
@@ -47,9 +49,15 @@ class BuildTree:
     """An output folder of kbuild (``make O=``), locked until it is closed. Made by :meth:`open`."""
 
     def __init__(
-        self, settings: KernelSettings, lock: FolderLock, env: Mapping[str, str], jobs: int
+        self,
+        settings: KernelSettings,
+        lock: FolderLock,
+        env: Mapping[str, str],
+        jobs: int,
+        objects: ObjectStore | None = None,
     ) -> None:
         self.folder = lock.folder
+        self._objects = objects
         self._settings = settings
         self._env = dict(env) | REPRODUCIBLE
         self._jobs = jobs
@@ -58,7 +66,12 @@ class BuildTree:
 
     @classmethod
     def open(
-        cls, settings: KernelSettings, folder: Path, env: Mapping[str, str], jobs: int
+        cls,
+        settings: KernelSettings,
+        folder: Path,
+        env: Mapping[str, str],
+        jobs: int,
+        objects: ObjectStore | None = None,
     ) -> BuildTree | None:
         """Lock an output folder.
 
@@ -67,6 +80,7 @@ class BuildTree:
             folder: the output folder; made when missing.
             env: environment for make.
             jobs: parallel compilers (``make -j``).
+            objects: where compiled objects are taken from; None: everything is compiled.
 
         Returns:
             None when another process uses it. What a killed run left over goes on for a moment,
@@ -78,7 +92,7 @@ class BuildTree:
         lock = FolderLock(folder)
         if not lock.acquire(Deadline(LEFT_OVER_SECONDS)):
             return None
-        return cls(settings, lock, env, jobs)
+        return cls(settings, lock, env, jobs, objects)
 
     def close(self) -> None:
         """Give the tree back."""
@@ -171,6 +185,8 @@ class BuildTree:
                     on_object(len(compiled))
 
         image = self.folder / self._settings.image
+        objects_log = self.folder / _OBJECTS_LOG
+        objects_log.unlink(missing_ok=True)
         done, seen = self._make(self._settings.target, log, deadline, cancel, look)
         ok = done.returncode == 0 and image.is_file() and not done.cancelled
         if not done.cancelled and not done.timed_out:
@@ -178,6 +194,7 @@ class BuildTree:
         else:
             self._recover()
         vmlinux = self.folder / "vmlinux"
+        reused = self._objects.finish(objects_log).reused if self._objects is not None else 0
         return BuildResult(
             ok=ok,
             seconds=time.monotonic() - started,
@@ -191,6 +208,7 @@ class BuildTree:
             sections=elf.section_sizes(vmlinux) if ok else {},
             errors=() if ok else tuple(seen[-12:]),
             timed_out=done.timed_out,
+            reused=reused,
         )
 
     def build_device_tree(self, log: Path) -> Path | None:
@@ -240,10 +258,13 @@ class BuildTree:
             f"-j{self._jobs}",
             target,
         ]
+        env = self._env
+        if self._objects is not None:
+            env = self._objects.environment(env, self.folder / _OBJECTS_LOG)
         done = run_logged(
             argv,
             log=log,
-            env=self._env,
+            env=env,
             cwd=self.folder,
             deadline=deadline,
             on_line=look,

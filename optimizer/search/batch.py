@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from optimizer.search.knowledge import BOOT, BUILD
 from optimizer.search.space import Change
 
 # A saving that the next build will bring counts this much of one that this build brings.
@@ -35,6 +36,8 @@ class Needs:
     def __init__(self, needs: Mapping[Change, Mapping[str, float]]) -> None:
         self.whats = sorted({what for one in needs.values() for what in one})
         index = {what: number for number, what in enumerate(self.whats)}
+        # What keeps the checks from being made: then nothing is learnt of what they need.
+        self.silencing = [number for number, what in enumerate(self.whats) if what in (BUILD, BOOT)]
         self._rows = {change: row for row, change in enumerate(needs)}
         self._safe = np.zeros((len(needs), len(self.whats)))
         for row, one in enumerate(needs.values()):
@@ -113,6 +116,7 @@ class Batch:
         light = blame < SUSPICION
         unclear = np.where(light, blame, 0.0).sum(axis=0)
         settled = light * np.minimum(1.0, TOLERATED / np.maximum(unclear, 1e-12))
+        settled[:, self._needs.silencing] = 0.0
         cleared = np.prod((1.0 - breaks) + breaks * settled, axis=1)
         works = float(np.exp(all_safe.sum()))
         safe = np.exp(self._safe[:count].sum(axis=1))

@@ -19,6 +19,7 @@ from optimizer.errors import MachineFault
 from optimizer.kernel import elf, ownership
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import config_digest
+from optimizer.kernel.objects import ObjectStore
 from optimizer.memory import bootlog
 from optimizer.records import (
     Assignment,
@@ -79,6 +80,7 @@ class Slot:
         env: Mapping[str, str],
         jobs: int,
         tools: Mapping[str, str],
+        objects: ObjectStore | None = None,
     ) -> Slot | None:
         """Take a build tree.
 
@@ -88,6 +90,7 @@ class Slot:
             env: environment for children.
             jobs: parallel compilers.
             tools: names and versions recorded with every trial.
+            objects: where compiled objects are taken from; None: everything is compiled.
 
         Returns:
             None when another process uses that tree.
@@ -95,7 +98,7 @@ class Slot:
         Raises:
             MachineFault: the folder cannot be written.
         """
-        tree = BuildTree.open(settings.kernel, folder, env, jobs)
+        tree = BuildTree.open(settings.kernel, folder, env, jobs, objects)
         return None if tree is None else cls(settings, tree, env, tools)
 
     def close(self) -> None:

@@ -1,0 +1,331 @@
+/* A compiler's stand-in that reuses objects, called by the compiler's own name through PATH.
+ *
+ * For `gcc ... -c -o x.o x.c` the real compiler preprocesses; the text is reduced to what the unit
+ * can depend on (reduce.c), and an object that was compiled from the same before is taken from the
+ * store. Every other call, and every doubt, is the real compiler's alone.
+ *
+ * Environment:
+ *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
+ *   MEMTOTAL_COMPILER  path of the real compiler
+ *   MEMTOTAL_IDENTITY  what identifies it besides its path
+ *   MEMTOTAL_OBJECTS_CHECK  compile everything, and tell whether the store has the same
+ *   MEMTOTAL_OBJECTS_LOG  file that gets one line an object: what was done, and the object
+ */
+
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "objcache.h"
+
+/* Raised whenever what is written to the store, or what a key is made of, changes. */
+static const char generation[] = "1";
+
+void *grown(void *old, size_t bytes)
+{
+    void *new = realloc(old, bytes);
+    if (new == NULL) {
+        fputs("memtotal: out of memory\n", stderr);
+        exit(1);
+    }
+    return new;
+}
+
+void text_add(struct text *text, const void *bytes, size_t length)
+{
+    if (text->room - text->length < length) {
+        text->room = (text->length + length) * 2;
+        text->at = grown(text->at, text->room);
+    }
+    memcpy(text->at + text->length, bytes, length);
+    text->length += length;
+}
+
+static const char *compiler;
+
+static _Noreturn void run_compiler(char **argv)
+{
+    argv[0] = (char *)compiler;
+    execv(compiler, argv);
+    fprintf(stderr, "%s: %s\n", compiler, strerror(errno));
+    _exit(127);
+}
+
+static void note(const char *what, const char *object, const char *detail)
+{
+    const char *path = getenv("MEMTOTAL_OBJECTS_LOG");
+    char line[1024];
+    if (path == NULL || *path == 0)
+        return;
+    int file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    if (file < 0)
+        return;
+    int length = snprintf(line, sizeof line, "%s %s %s", what, object, detail);
+    if (length >= (int)sizeof line)
+        length = sizeof line - 1;
+    for (int i = 0; i < length; i++)
+        if (line[i] == '\n')
+            line[i] = ' ';
+    line[length++] = '\n';
+    ssize_t ignored = write(file, line, (size_t)length);
+    (void)ignored;
+    close(file);
+}
+
+struct call {
+    const char *source, *object;
+    bool has_debug;  /* line numbers are part of the object */
+    bool may_reduce; /* -fno-strict-aliasing: types say nothing of what may overlap */
+};
+
+static bool starts(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Options whose value is the next argument, of those that may stand in a compilation. */
+static bool takes_value(const char *option)
+{
+    static const char *const known[] = {"-include", "-isystem", "-idirafter", "-iquote", "-I",
+                                        "-D", "-U", "-imacros", "-iprefix", "-x", "--param", "-T"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(option, known[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Whether the call compiles one C file to one object, by options that are understood. */
+static bool is_compilation(char **argv, struct call *call)
+{
+    bool compiles = false;
+    memset(call, 0, sizeof *call);
+    for (char **arg = argv + 1; *arg != NULL; arg++) {
+        const char *one = *arg;
+        if (one[0] != '-') {
+            size_t length = strlen(one);
+            if (one[0] == '@' || call->source != NULL || length < 3 ||
+                strcmp(one + length - 2, ".c") != 0)
+                return false;
+            call->source = one;
+        } else if (strcmp(one, "-c") == 0) {
+            compiles = true;
+        } else if (strcmp(one, "-o") == 0) {
+            if (call->object != NULL || arg[1] == NULL)
+                return false;
+            call->object = *++arg;
+        } else if (starts(one, "-o") || strcmp(one, "-E") == 0 || strcmp(one, "-S") == 0 ||
+                   strcmp(one, "-") == 0 || starts(one, "-M") || starts(one, "-save-temps") ||
+                   starts(one, "-fplugin") || starts(one, "-fprofile") || starts(one, "-flto") ||
+                   starts(one, "-ftest-coverage") || starts(one, "--coverage") ||
+                   starts(one, "-fdump") || starts(one, "-d") || starts(one, "-x") ||
+                   starts(one, "-gsplit") || starts(one, "-specs") || starts(one, "-B") ||
+                   starts(one, "-fcallgraph") || starts(one, "-fstack-usage") ||
+                   starts(one, "-frandom") || starts(one, "-pg") || starts(one, "-Wa,-a") ||
+                   starts(one, "-fopenmp") || starts(one, "-fpreprocessed") ||
+                   starts(one, "-fno-toplevel") || starts(one, "-fkeep") ||
+                   starts(one, "-fstrict-aliasing") || starts(one, "-fsanitize-coverage") ||
+                   strcmp(one, "-v") == 0 || strcmp(one, "-###") == 0 || strcmp(one, "-P") == 0) {
+            return false;
+        } else if (strcmp(one, "-fno-strict-aliasing") == 0) {
+            call->may_reduce = true;
+        } else if (starts(one, "-g") && strcmp(one, "-g0") != 0) {
+            call->has_debug = true;
+        } else if (takes_value(one)) {
+            if (arg[1] == NULL)
+                return false;
+            arg++;
+        }
+    }
+    return compiles && call->source != NULL && call->object != NULL;
+}
+
+/* Whether an option has said all it has to say to the preprocessor. */
+static bool is_preprocessors(const char *option)
+{
+    return starts(option, "-I") || starts(option, "-D") || starts(option, "-U") ||
+           starts(option, "-Wp,") || starts(option, "-include") || starts(option, "-isystem") ||
+           strcmp(option, "-nostdinc") == 0 || strcmp(option, "-c") == 0;
+}
+
+/* The preprocessed text, and beside it the list of headers that kbuild asks for. */
+static bool preprocess(char **argv, const struct call *call, struct text *source)
+{
+    int pipes[2], count = 0, status;
+    while (argv[count] != NULL)
+        count++;
+    char **asked = grown(NULL, (size_t)(count + 3) * sizeof *asked);
+    int put = 0;
+    for (int i = 0; i < count; i++) {
+        if (strcmp(argv[i], "-o") == 0) {
+            i++;
+            continue;
+        }
+        asked[put++] = strcmp(argv[i], "-c") == 0 ? "-E" : argv[i];
+    }
+    if (!call->has_debug)
+        asked[put++] = "-P"; /* no line markers: nothing of them reaches the object */
+    asked[put] = NULL;
+    if (pipe2(pipes, O_CLOEXEC) != 0)
+        return false;
+    fcntl(pipes[1], F_SETPIPE_SZ, 1 << 20);
+    pid_t child = fork();
+    if (child < 0)
+        return false;
+    if (child == 0) {
+        int nowhere = open("/dev/null", O_WRONLY);
+        dup2(pipes[1], 1);
+        dup2(nowhere, 2); /* the compilation that follows a failure says it again */
+        run_compiler(asked);
+    }
+    close(pipes[1]);
+    source->room = 4u << 20;
+    source->at = grown(NULL, source->room);
+    for (;;) {
+        if (source->room - source->length < 1u << 20)
+            source->at = grown(source->at, source->room *= 2);
+        ssize_t got = read(pipes[0], source->at + source->length, source->room - source->length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        source->length += (size_t)got;
+    }
+    close(pipes[0]);
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 && source->length > 0;
+}
+
+/* Objects that once differed from a clean build's are compiled for good: one path a line. */
+static bool is_distrusted(const char *store, const char *object)
+{
+    char path[4096], line[4096];
+    bool found = false;
+    snprintf(path, sizeof path, "%s/distrusted", store);
+    FILE *list = fopen(path, "re");
+    if (list == NULL)
+        return false;
+    while (!found && fgets(line, sizeof line, list) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        found = strcmp(line, object) == 0;
+    }
+    fclose(list);
+    return found;
+}
+
+static void make_key(char **argv, const struct call *call, const struct text *used,
+                     bool is_reduced, char key[DIGEST_HEX])
+{
+    struct digest *digest = digest_new();
+    const char *identity = getenv("MEMTOTAL_IDENTITY");
+    const char *parts[] = {generation, compiler, identity ? identity : "", call->object,
+                           call->source, is_reduced ? "reduced" : "whole"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        digest_add(digest, parts[i], strlen(parts[i]) + 1);
+    for (char **arg = argv + 1; *arg != NULL; arg++) {
+        if (takes_value(*arg) && is_preprocessors(*arg)) {
+            arg++;
+        } else if (!is_preprocessors(*arg)) {
+            digest_add(digest, *arg, strlen(*arg) + 1);
+        }
+    }
+    if (call->has_debug) { /* the folder is in the debug information */
+        char folder[4096];
+        if (getcwd(folder, sizeof folder) != NULL)
+            digest_add(digest, folder, strlen(folder) + 1);
+    }
+    digest_add(digest, used->at, used->length);
+    digest_end(digest, key);
+}
+
+/* Compiles; true when it went well and said nothing. What it says is passed on. */
+static bool compile(char **argv, int *code)
+{
+    int status, said = memfd_create("said", MFD_CLOEXEC);
+    pid_t child = said < 0 ? -1 : fork();
+    if (child < 0)
+        run_compiler(argv);
+    if (child == 0) {
+        dup2(said, 2);
+        run_compiler(argv);
+    }
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            exit(1);
+    *code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    char part[4096];
+    ssize_t got;
+    bool silent = true;
+    for (off_t at = 0; (got = pread(said, part, sizeof part, at)) > 0; at += got) {
+        silent = false;
+        for (ssize_t put = 0, now; put < got; put += now)
+            if ((now = write(2, part + put, (size_t)(got - put))) <= 0)
+                break;
+    }
+    return *code == 0 && silent;
+}
+
+int main(int argc, char **argv)
+{
+    const char *store = getenv("MEMTOTAL_OBJECTS");
+    struct text source = {0}, reduced = {0};
+    struct call call;
+    char key[DIGEST_HEX];
+    int code;
+    (void)argc;
+    compiler = getenv("MEMTOTAL_COMPILER");
+    if (compiler == NULL || *compiler != '/') {
+        fputs("memtotal: MEMTOTAL_COMPILER is not the path of a compiler\n", stderr);
+        return 127;
+    }
+    if (store == NULL || *store == 0 || !is_compilation(argv, &call))
+        run_compiler(argv);
+    if (is_distrusted(store, call.object)) {
+        note("compiled", call.object, "distrusted");
+        run_compiler(argv);
+    }
+    if (!preprocess(argv, &call, &source))
+        run_compiler(argv);
+    const char *problem = call.has_debug      ? "debug information"
+                          : !call.may_reduce ? "strict aliasing"
+                                             : reduce_unit(source.at, source.length, &reduced);
+    make_key(argv, &call, problem ? &source : &reduced, problem == NULL, key);
+    const char *keep = getenv("MEMTOTAL_OBJECTS_KEEP"); /* for finding out why keys differ */
+    if (keep != NULL && *keep == '/') {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", keep, key);
+        FILE *file = fopen(path, "w");
+        if (file != NULL) {
+            fprintf(file, "%s\n", call.object);
+            if (problem == NULL)
+                fwrite(reduced.at, 1, reduced.length, file);
+            fclose(file);
+        }
+    }
+    unlink(call.object);
+    if (getenv("MEMTOTAL_OBJECTS_CHECK") != NULL) {
+        bool stores = compile(argv, &code);
+        enum comparison found = code == 0 ? store_compare(store, key, call.object) : ABSENT;
+        note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", call.object,
+             problem ? problem : key);
+        if (stores && found == ABSENT)
+            store_put(store, key, call.object);
+        return code;
+    }
+    if (store_get(store, key, call.object)) {
+        note("reused", call.object, key);
+        return 0;
+    }
+    note(problem ? "compiled-whole" : "compiled", call.object, problem ? problem : key);
+    if (compile(argv, &code))
+        store_put(store, key, call.object);
+    return code;
+}

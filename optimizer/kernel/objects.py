@@ -1,0 +1,342 @@
+"""Reuse of compiled objects between variants.
+
+A stand-in with the compiler's own name (``native/``, compiled here by the host's compiler) comes
+first in ``PATH`` while kbuild runs. It reduces each preprocessed unit to what its own code can
+depend on and takes the object from a store when it was compiled from the same before. kbuild sees
+the compiler's own name, so its records of commands are the same with and without reuse.
+
+What identifies an entry: the reduced text, the options that are not the preprocessor's, the
+object's path, and the compiler (its version and the files it consists of). A unit that the stand-in
+does not understand is taken whole; a damaged entry is removed and its object compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from optimizer.errors import MachineFault
+from optimizer.process import Deadline, FolderLock
+
+NATIVE = Path(__file__).resolve().parent / "native"
+HOST_COMPILER = "cc"
+_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wno-deprecated-declarations")
+# OpenSSL's SHA-256 alone is wanted; linked in, it costs no start-up time.
+_LIBRARIES = (("-Wl,-Bstatic", "-lcrypto", "-Wl,-Bdynamic"), ("-lcrypto",))
+BUILD_SECONDS = 300.0
+DEFAULT_GB = 5.0
+# A store that is full is emptied to this part of its limit, so that it is not full again at once.
+_KEPT_PART = 0.9
+_BUILDS_BETWEEN_LOOKS = 20
+_STALE_SECONDS = 3600.0
+_STATISTICS = "statistics.json"
+_DISTRUSTED = "distrusted"
+
+
+@dataclass(frozen=True)
+class ObjectCounts:
+    """How the C objects of one build, or of many, came about."""
+
+    reused: int = 0
+    compiled: int = 0
+    builds: int = 0
+
+
+@dataclass(frozen=True)
+class StoreUsage:
+    """What a store holds, and what it was good for since it was last cleared."""
+
+    folder: Path
+    entries: int
+    bytes: int
+    counts: ObjectCounts
+    distrusted: tuple[str, ...]
+
+
+class ObjectStore:
+    """A folder of compiled objects and the stand-in that fills and uses it. Made by :meth:`open`.
+
+    Any number of builds and processes may use one folder at the same time.
+    """
+
+    def __init__(
+        self, folder: Path, programs: Path, compiler: Path, identity: str, limit_gb: float
+    ) -> None:
+        self._limit_bytes = int(limit_gb * 1e9)
+        self._since_look = 0
+        self._folder = folder
+        self._programs = programs
+        self._compiler = compiler
+        self._identity = identity
+
+    @classmethod
+    def open(
+        cls,
+        cache: Path,
+        cross_compile: str,
+        env: Mapping[str, str],
+        limit_gb: float = DEFAULT_GB,
+    ) -> ObjectStore | None:
+        """Prepare reuse for one cross compiler.
+
+        Args:
+            cache: folder for the store (``objects``) and the compiled stand-in (``programs``).
+            cross_compile: prefix of the compiler's name, as given to make.
+            env: environment that make will have.
+            limit_gb: size of the store in 10^9 bytes; least recently used entries go first.
+
+        Returns:
+            None when the stand-in cannot come first: the compiler is not there, or it is given by
+            a path (then ``PATH`` does not decide).
+
+        Raises:
+            MachineFault: the stand-in cannot be compiled, or the cache cannot be written.
+        """
+        name = f"{cross_compile}gcc"
+        found = shutil.which(name, path=env.get("PATH"))
+        if found is None or "/" in name:
+            return None
+        try:
+            programs = _programs(cache / "programs", name, env)
+            store = cache / "objects"
+            store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineFault(f"{cache} cannot be written: {error}.", "Check the disk.") from error
+        compiler = Path(found).absolute()
+        opened = cls(store, programs, compiler, _identity(compiler, env), limit_gb)
+        trim(store, opened._limit_bytes)
+        return opened
+
+    def environment(self, env: Mapping[str, str], log: Path) -> dict[str, str]:
+        """The environment for make in which objects are reused.
+
+        Args:
+            env: the environment without reuse.
+            log: file that gets one line an object, for :meth:`counts`.
+        """
+        return dict(env) | {
+            "PATH": f"{self._programs}{os.pathsep}{env.get('PATH', os.defpath)}",
+            "MEMTOTAL_OBJECTS": str(self._folder),
+            "MEMTOTAL_COMPILER": str(self._compiler),
+            "MEMTOTAL_IDENTITY": self._identity,
+            "MEMTOTAL_OBJECTS_LOG": str(log),
+        }
+
+    @staticmethod
+    def counts(log: Path) -> ObjectCounts:
+        """What the log of one build says; all zero when there is none."""
+        try:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ObjectCounts()
+        done = Counter(line.partition(" ")[0] for line in lines)
+        return ObjectCounts(done["reused"], done["compiled"] + done["compiled-whole"], 1)
+
+    def finish(self, log: Path) -> ObjectCounts:
+        """After a build: add what its log says to the statistics, and keep the store in its limit.
+
+        Returns:
+            What the log says.
+        """
+        counts = self.counts(log)
+        if counts.reused + counts.compiled:
+            _add(self._folder, counts)
+        self._since_look += counts.compiled > 0
+        if self._since_look >= _BUILDS_BETWEEN_LOOKS:
+            self._since_look = 0
+            trim(self._folder, self._limit_bytes)
+        return counts
+
+    def distrust(self, objects: Iterable[str]) -> None:
+        """Never reuse these objects again: one of each was not what a clean build gives.
+
+        Args:
+            objects: paths in the output folder, such as ``kernel/fork.o``.
+
+        Raises:
+            MachineFault: it cannot be written down.
+        """
+        known = set(_distrusted(self._folder))
+        try:
+            with (self._folder / _DISTRUSTED).open("a", encoding="utf-8") as file:
+                file.writelines(f"{one}\n" for one in sorted(set(objects) - known))
+        except OSError as error:
+            raise MachineFault(f"{self._folder} cannot be written: {error}.") from error
+
+
+def usage(cache: Path) -> StoreUsage:
+    """What the store in a cache folder holds; nothing when there is none yet."""
+    store = cache / "objects"
+    sizes = [size for _path, size, _used in _entries(store)]
+    return StoreUsage(store, len(sizes), sum(sizes), _statistics(store), _distrusted(store))
+
+
+def clear(cache: Path) -> int:
+    """Remove every entry, the statistics and what was distrusted; returns the bytes freed.
+
+    Builds under way go on: they find less to reuse.
+    """
+    store = cache / "objects"
+    freed = 0
+    for path, size, _used in list(_entries(store)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            freed += size
+    for name in (_STATISTICS, _DISTRUSTED):
+        (store / name).unlink(missing_ok=True)
+    return freed
+
+
+def trim(store: Path, limit_bytes: int) -> int:
+    """Remove the least recently used entries of a store that is larger than its limit.
+
+    Several processes may do it at once. Halves that killed writers left go too.
+
+    Returns:
+        The bytes removed.
+    """
+    entries = sorted(_entries(store), key=lambda one: one[2])
+    stale = time.time() - _STALE_SECONDS
+    total, removed = sum(size for _path, size, _used in entries), 0
+    target = limit_bytes if total <= limit_bytes else int(limit_bytes * _KEPT_PART)
+    for path, size, used in entries:
+        is_half = path.suffix == ".part" and used < stale
+        if total - removed > target or is_half:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed += size
+    return removed
+
+
+def _entries(store: Path) -> Iterator[tuple[Path, int, float]]:
+    """(path, bytes, when last used) of everything in the store's folders."""
+    try:
+        folders = [one for one in os.scandir(store) if len(one.name) == 2]
+    except OSError:
+        return
+    for folder in folders:
+        with contextlib.suppress(OSError):  # somebody clears it
+            for one in os.scandir(folder.path):
+                with contextlib.suppress(OSError):
+                    about = one.stat(follow_symlinks=False)
+                    yield Path(one.path), about.st_size, about.st_mtime
+
+
+def _distrusted(store: Path) -> tuple[str, ...]:
+    try:
+        return tuple((store / _DISTRUSTED).read_text(encoding="utf-8").split("\n")[:-1])
+    except OSError:
+        return ()
+
+
+def _statistics(store: Path) -> ObjectCounts:
+    try:
+        read = json.loads((store / _STATISTICS).read_text(encoding="utf-8"))
+        return ObjectCounts(**{name: int(read[name]) for name in asdict(ObjectCounts())})
+    except (OSError, ValueError, TypeError, KeyError):
+        return ObjectCounts()
+
+
+def _add(store: Path, counts: ObjectCounts) -> None:
+    """Statistics are for people to look at: when they cannot be written, nothing else fails."""
+    lock = FolderLock(store)
+    with contextlib.suppress(OSError, MachineFault):
+        if lock.acquire(Deadline(2.0)):
+            try:
+                before = _statistics(store)
+                total = ObjectCounts(
+                    before.reused + counts.reused,
+                    before.compiled + counts.compiled,
+                    before.builds + counts.builds,
+                )
+                half = store / f"{_STATISTICS}.part"
+                half.write_text(json.dumps(asdict(total)), encoding="utf-8")
+                half.replace(store / _STATISTICS)
+            finally:
+                lock.release()
+
+
+def _identity(compiler: Path, env: Mapping[str, str]) -> str:
+    """What tells this compiler from another: its version and the files that do the work.
+
+    Raises:
+        MachineFault: the compiler does not run.
+    """
+
+    def ask(*options: str) -> str:
+        try:
+            said = subprocess.run(
+                [str(compiler), *options], env=dict(env), capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise MachineFault(
+                f"{compiler} does not run: {error}.", "Run: memtotal doctor"
+            ) from error
+        return said.stdout.strip()
+
+    digest = hashlib.sha256(ask("-v", "--version").encode())
+    for program in (str(compiler), *(ask(f"-print-prog-name={name}") for name in ("cc1", "as"))):
+        path = Path(shutil.which(program, path=env.get("PATH")) or program)
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise MachineFault(f"{path} cannot be read: {error}.") from error
+        digest.update(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _programs(folder: Path, name: str, env: Mapping[str, str]) -> Path:
+    """The folder with the stand-in under the compiler's name, compiled when its source is new.
+
+    Raises:
+        MachineFault: it cannot be compiled.
+    """
+    sources = sorted(NATIVE.glob("*.[ch]"))
+    digest = hashlib.sha256("\0".join(_FLAGS).encode())
+    for source in sources:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    home = folder / digest.hexdigest()[:16]
+    program, links = home / "memtotal-cc", home / "bin"
+    if not (links / name).exists():
+        lock = FolderLock(home)
+        if not lock.acquire(Deadline(BUILD_SECONDS)):
+            raise MachineFault(f"Another process has been compiling in {home} for too long.")
+        try:
+            if not program.exists():
+                _compile([source for source in sources if source.suffix == ".c"], program, env)
+            links.mkdir(exist_ok=True)
+            if not (links / name).exists():
+                (links / name).symlink_to(program)
+        finally:
+            lock.release()
+    return links
+
+
+def _compile(sources: list[Path], program: Path, env: Mapping[str, str]) -> None:
+    half = program.with_suffix(".part")
+    said = ""
+    for libraries in _LIBRARIES:
+        argv = [HOST_COMPILER, *_FLAGS, "-o", str(half), *map(str, sources), *libraries]
+        try:
+            done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise MachineFault(
+                f"{HOST_COMPILER} does not run: {error}.", "Run `make setup`, or install gcc."
+            ) from error
+        if done.returncode == 0:
+            half.replace(program)
+            return
+        said = said or done.stderr.strip()
+    raise MachineFault(
+        f"The compiler's stand-in cannot be compiled: {said.splitlines()[-1] if said else argv}.",
+        "Install libssl-dev, or set reuse_objects = false under [kernel] in the study.",
+    )

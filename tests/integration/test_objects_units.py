@@ -1,0 +1,432 @@
+"""Reuse of objects, unit by unit: what may change without a compilation, and what may not.
+
+Whatever is expected of reuse, the object must be the compiler's own, byte for byte.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from optimizer.settings import environment
+from tests.integration.compilers import OPTIONS, PREFIX, Bench
+
+pytestmark = pytest.mark.integration
+
+TASK = "struct task { int state; BEFORE int flags; long long stamp; BEHIND };\n"
+USES_STATE = "int unit(struct task *task) { return task->state; }\n"
+USES_FLAGS = "int unit(struct task *task) { return task->flags; }\n"
+
+
+def task(here: str, there: str, code: str) -> str:
+    return TASK.replace("BEFORE", here).replace("BEHIND", there) + code
+
+
+# What nothing in the unit depends on: name -> (before, after).
+HARMLESS = {
+    "prototype": ("int unit(int x) { return x; }", "int f(int); int unit(int x) { return x; }"),
+    "space and lines": ("int unit(int x){return x;}", "\n\nint  unit ( int x )\n{ return x ; }\n"),
+    "inline function": (
+        "int unit(int x) { return x; }",
+        "static inline int f(int x) { static int n; return n += x; } int unit(int x) { return x; }",
+    ),
+    "inline function's local names": (
+        "static inline int f(int x) { return x; }\nint unit(int x) { static int n; return n++; }",
+        "static inline int f(int x) { static int n; static int m; return n + m + x; }\n"
+        "int unit(int x) { static int n; return n++; }",
+    ),
+    "structure": ("int unit;", "struct a { int b; }; int unit;"),
+    "macro": ("#define A 1\nint unit(int x) { return x; }", "int unit(int x) { return x; }"),
+    "enumeration": (
+        "enum { A, B }; int unit(void) { return 1; }",
+        "enum { A, C, B }; int unit(void) { return 1; }",
+    ),
+    "type": ("int unit(int x) { return x; }", "typedef long t; int unit(int x) { return x; }"),
+    "extern": ("int unit(int x) { return x; }", "extern int v; int unit(int x) { return x; }"),
+    "only pointed to": (
+        "struct a { int b; }; void *unit(struct a *a) { return a; }",
+        "struct a { int c; int b; }; void *unit(struct a *a) { return a; }",
+    ),
+    "member after the used one": (
+        task("", "", USES_STATE),
+        task("int more;", "", USES_STATE),
+    ),
+    "member behind": (task("", "", USES_FLAGS), task("", "int more;", USES_FLAGS)),
+    "member of the same name elsewhere": (
+        "struct b { int flags; }; " + task("", "", USES_STATE),
+        "struct b { int x; int flags; }; " + task("", "", USES_STATE),
+    ),
+    "name of a member and of a function": (
+        "static inline int state(void) { return 1; } " + task("", "", USES_STATE),
+        "static inline int state(void) { return 2; } " + task("", "", USES_STATE),
+    ),
+    "name of a local and of a function": (
+        "static inline int x(void) { return 1; } int unit(int x) { return x; }",
+        "static inline int x(void) { return 2; } int unit(int x) { return x; }",
+    ),
+    "type of an expression": (
+        task("", "", "int unit(struct task *t) { typeof(*t) *u = t; return u->state; }"),
+        task("", "int more;", "int unit(struct task *t) { typeof(*t) *u = t; return u->state; }"),
+    ),
+    "container": (
+        task("", "", "struct task *unit(int *p) { return (struct task *)((char *)p - "
+             "__builtin_offsetof(struct task, flags)); }"),
+        task("", "int more;", "struct task *unit(int *p) { return (struct task *)((char *)p - "
+             "__builtin_offsetof(struct task, flags)); }"),
+    ),
+}  # fmt: skip
+
+# What changes the object, or may.
+TELLING = {
+    "member before the used one": (task("", "", USES_FLAGS), task("int more;", "", USES_FLAGS)),
+    "sizeof": (
+        task("", "", "int unit(void) { return sizeof(struct task); }"),
+        task("", "int more;", "int unit(void) { return sizeof(struct task); }"),
+    ),
+    "sizeof of an expression": (
+        task("", "", "int unit(struct task *t) { return sizeof(*t); }"),
+        task("", "int more;", "int unit(struct task *t) { return sizeof(*t); }"),
+    ),
+    "sizeof by way of typeof": (
+        task("", "", "int unit(struct task *t) { typeof(t) u; return sizeof *u; }"),
+        task("", "int more;", "int unit(struct task *t) { typeof(t) u; return sizeof *u; }"),
+    ),
+    "index": (
+        task("", "", "int unit(struct task *t) { return t[2].state; }"),
+        task("", "int more;", "int unit(struct task *t) { return t[2].state; }"),
+    ),
+    "arithmetic": (
+        task("", "", "void *unit(struct task *t, int n) { return t + n; }"),
+        task("", "int more;", "void *unit(struct task *t, int n) { return t + n; }"),
+    ),
+    "increment": (
+        task("", "", "void *unit(struct task **t) { return ++*t; }"),
+        task("", "int more;", "void *unit(struct task **t) { return ++*t; }"),
+    ),
+    "difference": (
+        task("", "", "int unit(struct task *t, struct task *u) { return t - u; }"),
+        task("", "int more;", "int unit(struct task *t, struct task *u) { return t - u; }"),
+    ),
+    "assignment": (
+        task("", "", "void unit(struct task *t, struct task *u) { *t = *u; }"),
+        task("", "int more;", "void unit(struct task *t, struct task *u) { *t = *u; }"),
+    ),
+    "variable": (
+        task("", "", "struct task unit;"),
+        task("", "int more;", "struct task unit;"),
+    ),
+    "local variable": (
+        task("", "", "void f(void *); void unit(void) { struct task t; f(&t); }"),
+        task("", "int more;", "void f(void *); void unit(void) { struct task t; f(&t); }"),
+    ),
+    "member of a member": (
+        task("", "", "struct b { struct task t; int x; }; int unit(struct b *b) { return b->x; }"),
+        task("", "int m;",
+             "struct b { struct task t; int x; }; int unit(struct b *b) { return b->x; }"),
+    ),
+    "passed by value": (
+        task("", "", "void f(struct task); void unit(struct task *t) { f(*t); }"),
+        task("", "int more;", "void f(struct task); void unit(struct task *t) { f(*t); }"),
+    ),
+    "alignment": (
+        "struct a { char b[8]; }; void unit(struct a *x, struct a *y)"
+        "{ __builtin_memcpy(x->b, y->b, 8); }",
+        "struct a { char b[8]; int c; }; void unit(struct a *x, struct a *y)"
+        "{ __builtin_memcpy(x->b, y->b, 8); }",
+    ),
+    "bytes copied": (
+        "struct a { char b[4]; }; void unit(struct a *x, struct a *y)"
+        "{ __builtin_memcpy(x, y, 8); }",
+        "struct a { long long b; }; void unit(struct a *x, struct a *y)"
+        "{ __builtin_memcpy(x, y, 8); }",
+    ),
+    "bytes copied by another": (
+        "static inline void f(void *x, void *y) { __builtin_memcpy(x, y, 8); }"
+        "struct a { char b[4]; }; void unit(struct a *x, struct a *y) { f(x, y); }",
+        "static inline void f(void *x, void *y) { __builtin_memcpy(x, y, 8); }"
+        "struct a { long long b; }; void unit(struct a *x, struct a *y) { f(x, y); }",
+    ),
+    "what is called": (
+        "static inline int f(int x) { return x + 1; } static inline int g(int x) { return f(x); }"
+        "int unit(int x) { return g(x); }",
+        "static inline int f(int x) { return x + 2; } static inline int g(int x) { return f(x); }"
+        "int unit(int x) { return g(x); }",
+    ),
+    "called by an initializer": (
+        "static int f(int x) { return x; } int (*const unit[])(int) = { f };",
+        "static int f(int x) { return -x; } int (*const unit[])(int) = { f };",
+    ),
+    "constant": (
+        "enum { A, B }; int unit(void) { return B; }",
+        "enum { A, C, B }; int unit(void) { return B; }",
+    ),
+    "constant of a constant": (
+        "enum { A = 4 }; enum { B = A + 1 }; int unit(void) { return B; }",
+        "enum { A = 5 }; enum { B = A + 1 }; int unit(void) { return B; }",
+    ),
+    "constant of a structure": (
+        task("", "", "enum { A = sizeof(struct task) }; int unit(void) { return A; }"),
+        task("", "int m;", "enum { A = sizeof(struct task) }; int unit(void) { return A; }"),
+    ),
+    "type": (
+        "typedef unsigned char t; int unit(t *x) { return *x; }",
+        "typedef signed char t; int unit(t *x) { return *x; }",
+    ),
+    "attribute elsewhere": (
+        "void f(void); int unit(int x) { if (x) { f(); return 1; } return 2; }",
+        "void f(void); void f(void) __attribute__((noreturn));"
+        "int unit(int x) { if (x) { f(); return 1; } return 2; }",
+    ),
+    "section elsewhere": (
+        "int unit(void); int unit(void) { return 1; }",
+        "int unit(void) __attribute__((section(\".cold\"))); int unit(void) { return 1; }",
+    ),
+    "kept though unused": (
+        "static int f(void) { return 1; } int unit(void) { return 1; }",
+        "static int __attribute__((used)) f(void) { return 1; } int unit(void) { return 1; }",
+    ),
+    "alias": (
+        "static int f(void) { return 1; } int unit(void) __attribute__((alias(\"f\")));",
+        "static int f(void) { return 2; } int unit(void) __attribute__((alias(\"f\")));",
+    ),
+    "assembly": ("int unit(void) { return 1; }", "asm(\".word 1\"); int unit(void) { return 1; }"),
+    "bit-field": (
+        "struct a { int b : 3; int c : 4; int d; }; int unit(struct a *a) { return a->b; }",
+        "struct a { int b : 3; int x : 9; int c : 29; int d; };"
+        "int unit(struct a *a) { return a->b; }",
+    ),
+    "union": (
+        "struct a { union { int b; char c; }; int d; }; int unit(struct a *a) { return a->d; }",
+        "struct a { union { int b; char c; long e[2]; }; int d; };"
+        "int unit(struct a *a) { return a->d; }",
+    ),
+    "packing": (
+        "struct a { char b; int c; }; int unit(struct a *a) { return a->c; }",
+        "#pragma pack(1)\nstruct a { char b; int c; };\n#pragma pack()\n"
+        "int unit(struct a *a) { return a->c; }",
+    ),
+    "place": (
+        "int unit(void) { return __LINE__; }",
+        "\n\nint unit(void) { return __LINE__; }",
+    ),
+    "static assertion": (
+        task("", "", "_Static_assert(sizeof(struct task) < 99, \"\"); int unit;"),
+        task("", "int m;", "_Static_assert(sizeof(struct task) < 99, \"\"); int unit;"),
+    ),
+    "order": (
+        "static int a, b; int *unit(int x) { return x ? &a : &b; }",
+        "static int b, a; int *unit(int x) { return x ? &a : &b; }",
+    ),
+    "local structure": (
+        task("", "", "int unit(void) { struct x { struct task t; }; return sizeof(struct x); }"),
+        task("", "int m;", "int unit(void) { struct x { struct task t; };"
+             "return sizeof(struct x); }"),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_what_nothing_depends_on_costs_no_compilation(bench: Bench, what: str) -> None:
+    before, after = HARMLESS[what]
+    first = bench.compile(before)
+    assert not first.reused
+    assert first.bytes == bench.really_compile(before)
+    second = bench.compile(after)
+    assert second.bytes == bench.really_compile(after)
+    assert second.reused, second.log
+
+
+@pytest.mark.parametrize("what", TELLING)
+def test_what_counts_is_compiled(bench: Bench, what: str) -> None:
+    before, after = TELLING[what]
+    bench.compile(before)
+    second = bench.compile(after)
+    assert second.bytes == bench.really_compile(after)
+    assert not second.reused
+    back = bench.compile(before)
+    assert back.bytes == bench.really_compile(before)
+    assert back.reused
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "\n#pragma GCC optimize(\"O1\")\nint unit(void) { return 1; }",
+        "int unit(a) int a; { return a; }",
+        "int unit(int x) { int f(int y) { return x + y; } return f(x); }",
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_taken_whole(bench: Bench, source: str) -> None:
+    one = bench.compile(f"extern int one; {source}")
+    assert one.log.startswith("compiled")
+    other = bench.compile(f"extern int two; {source}")
+    assert not other.reused
+    assert other.bytes == bench.really_compile(f"extern int two; {source}")
+
+
+def test_options_are_part_of_what_an_object_is(bench: Bench) -> None:
+    source = "int unit(int x) { return x * 10; }"
+    for options in ((), ("-Os",), ("-DX=1", "-Os"), ("-O1",), ("-g",), ("-fstrict-aliasing",)):
+        bench.compile(source)
+        assert bench.compile(source, *options).bytes == bench.really_compile(source, *options)
+    assert bench.compile(source, "-DY").reused, "a macro that the source does not use"
+
+
+def test_an_error_is_the_compilers_own(bench: Bench) -> None:
+    env = bench.objects.environment(environment(), bench.folder / "log")
+    (bench.folder / "unit.c").write_text("int unit(void) { return missing; }\n")
+    argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+    said = [
+        subprocess.run(argv, cwd=bench.folder, env=one, capture_output=True, check=False)
+        for one in (env, environment())
+    ]
+    assert said[0].returncode == said[1].returncode == 1
+    assert said[0].stderr == said[1].stderr
+    assert not (bench.folder / "unit.o").exists()
+
+
+def test_a_warning_is_not_lost_by_reuse(bench: Bench) -> None:
+    env = bench.objects.environment(environment(), bench.folder / "log")
+    (bench.folder / "unit.c").write_text("#warning look here\nint unit;\n")
+    argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+    for _time in range(2):
+        done = subprocess.run(argv, cwd=bench.folder, env=env, capture_output=True, check=True)
+        assert b"look here" in done.stderr
+
+
+def test_the_list_of_headers_is_as_without_reuse(bench: Bench) -> None:
+    (bench.folder / "head.h").write_text("extern int v;\n")
+    source = '#include "head.h"\nint unit(int x) { return x; }\n'
+    listed = []
+    for _time in range(2):
+        bench.compile(source)
+        listed.append((bench.folder / ".unit.o.d").read_text())
+    bench.really_compile(source, "-Wp,-MMD,real.d")
+    really = (bench.folder / "real.d").read_text()
+    assert listed[0].split()[1:] == listed[1].split()[1:] == really.split()[1:]
+
+
+def entries(cache: Path) -> list[Path]:
+    return sorted(path for path in (cache / "objects").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "replaced"])
+def test_a_damaged_entry_is_compiled_again(bench: Bench, tmp_path: Path, damage: str) -> None:
+    source = "int unit(int x) { return x; }"
+    good = bench.compile(source).bytes
+    (entry,) = entries(tmp_path / "cache")
+    content = entry.read_bytes()
+    middle = len(content) // 2
+    entry.write_bytes(
+        {
+            "cut": content[:-1],
+            "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "emptied": b"",
+            "replaced": b"something else entirely\n" * 9,
+        }[damage]
+    )
+    again = bench.compile(source)
+    assert again.bytes == good
+    assert not again.reused
+    assert bench.compile(source).reused
+
+
+def test_a_store_that_cannot_be_written_costs_reuse_alone(bench: Bench, tmp_path: Path) -> None:
+    source = "int unit(int x) { return x; }"
+    store = tmp_path / "cache" / "objects"
+    store.rmdir()
+    store.write_text("a file where a folder should be")
+    assert bench.compile(source).bytes == bench.really_compile(source)
+
+
+def test_the_object_is_a_file_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    source = "int unit(int x) { return x; }"
+    good = bench.compile(source).bytes
+    bench.compile(source)
+    # recordmcount and its like edit an object in place.
+    with (bench.folder / "unit.o").open("r+b") as file:
+        file.write(b"changed")
+    assert bench.compile(source).bytes == good
+
+
+def test_many_at_once_share_one_store(tmp_path: Path) -> None:
+    benches = []
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        benches.append(Bench(tmp_path / str(number), tmp_path / "cache"))
+        (tmp_path / str(number) / "unit.c").write_text("int unit(int x) { return x; }")
+    running = []
+    for _round in range(5):
+        for bench in benches:
+            running.append(
+                subprocess.Popen(
+                    [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", f"unit.o{len(running)}", "unit.c"],
+                    cwd=bench.folder,
+                    env=bench.objects.environment(environment(), bench.folder / "log"),
+                )
+            )
+    assert [child.wait() for child in running] == [0] * len(running)
+    made = {path.read_bytes() for bench in benches for path in bench.folder.glob("unit.o*")}
+    assert len(made) == 1
+    assert not list((tmp_path / "cache" / "objects").rglob("*.part"))
+
+
+MEMBERS = ("char {}", "short {}", "int {}", "long long {}", "char {}[3]", "int *{}", "int {} : 5",
+           "struct inner {}", "struct inner *{}", "union {{ int {0}a; char {0}b; }}")  # fmt: skip
+NAMES = ("m0", "m1", "m2", "m3", "m4", "m5")
+USES = (
+    "int u{n}(struct outer *p) {{ return !!*(char *)&p->{m}x; }}",
+    "void *u{n}(struct outer *p) {{ return &p->{m}x; }}",
+    "int u{n}(void) {{ return sizeof(struct outer); }}",
+    "void *u{n}(struct outer *p) {{ return p + 1; }}",
+    "void u{n}(struct outer *p, struct outer *q) {{ *p = *q; }}",
+    "void *u{n}(struct outer *p) {{ return p; }}",
+    "int u{n}(struct inner *p) {{ return p->b; }}",
+    "static inline int u{n}(struct outer *p) {{ return !!&p->{m}x + sizeof(*p); }}",
+    "void u{n}(struct outer *p, void *q) {{ __builtin_memcpy(p, q, 8); }}",
+)
+
+
+@st.composite
+def units(draw: st.DrawFn) -> tuple[str, str]:
+    """A unit of structures and functions, and the same with the structures changed."""
+    members = [(name, draw(st.sampled_from(MEMBERS))) for name in NAMES]
+    code = "\n".join(
+        draw(st.sampled_from(USES)).format(n=number, m=draw(st.sampled_from(NAMES)))
+        for number in range(draw(st.integers(1, 4)))
+    )
+
+    def source(kept: list[tuple[str, str]], inner: str) -> str:
+        body = " ".join(
+            f"struct {{ {text.format(name + 'y')}; }} {name}x; {text.format(name)};"
+            for name, text in kept
+        )
+        return f"struct inner {{ {inner} int b; }};\nstruct outer {{ {body} }};\n{code}\n"
+
+    inner = draw(st.sampled_from(("", "short a;", "long long a;")))
+    needed = {name for name in NAMES if f"{name}x" in code}
+    changed = [one for one in members if one[0] in needed or draw(st.booleans())]
+    if draw(st.booleans()):
+        changed = draw(st.permutations(changed))
+    return source(members, ""), source(changed, inner)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(pair=units())
+def test_any_unit_gives_the_compilers_own_object(bench: Bench, pair: tuple[str, str]) -> None:
+    for source in pair:
+        assert bench.compile(source).bytes == bench.really_compile(source)
