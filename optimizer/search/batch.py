@@ -8,6 +8,7 @@ can be tried together, and one build settles them all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,9 @@ LATER = 0.8
 SUSPICION = 0.1
 # What is tried next, after a failure, may hold the culprit with this probability.
 TOLERATED = 0.3
+
+# A build of several groups works with at least this probability: what was learnt must pay in the end.
+LEAST_HOPE = 0.2
 
 Vector = npt.NDArray[np.float64]
 
@@ -91,6 +95,8 @@ class Batch:
             return False
         safe = self._needs.together(new)
         row = self._count
+        if row > 0 and (self._all_safe + safe).sum() < math.log(LEAST_HOPE):
+            return False
         self._savings[row], self._safe[row] = saving, safe
         worth = self._worth(row + 1, self._all_safe + safe)
         if worth <= self.worth:

@@ -34,7 +34,7 @@ PASSED, FIGURES = "passed", "figures"
 
 # What a trial costs besides compiling (configure, link, boot, checks), in objects that kbuild finds
 # out of date: some 25 s. Most of those come from the store of compiled objects.
-OVERHEAD_OBJECTS = 400
+OVERHEAD_OBJECTS = 800
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
 
