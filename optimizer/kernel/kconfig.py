@@ -156,6 +156,10 @@ class SymbolTree:
         self._apply(assignment)
         return {name: self._kconfig.syms[name].str_value for name in names}
 
+    def set_in_base(self, name: str) -> bool:
+        """Whether the base configuration itself says what the symbol is to be."""
+        return name in self._base_user
+
     def holders(self, assignment: Assignment, name: str) -> tuple[str, ...]:
         """The symbols whose select holds the named one on under the assignment."""
         self._apply(assignment)

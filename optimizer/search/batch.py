@@ -24,7 +24,7 @@ SUSPICION = 0.1
 # What is tried next, after a failure, may hold the culprit with this probability.
 TOLERATED = 0.3
 
-# A build of several groups works with at least this probability: what was learnt must pay in the end.
+# A build of several groups works with at least this probability: what is learnt must pay some day.
 LEAST_HOPE = 0.2
 
 Vector = npt.NDArray[np.float64]

@@ -54,7 +54,7 @@ class Space:
     """All candidates, and what was left out with the reason.
 
     ``params`` everywhere means candidate name -> value; a candidate that is not mentioned has its
-    baseline value.
+    baseline value. ``pinned`` are the candidates that are on only because others select them.
     """
 
     tree: SymbolTree
@@ -63,6 +63,7 @@ class Space:
     excluded: tuple[Refusal, ...]
     keep: tuple[str, ...]
     _by_name: Mapping[str, Candidate] = field(default_factory=dict)
+    pinned: tuple[str, ...] = ()
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of that name; KeyError when there is none."""
@@ -74,8 +75,23 @@ class Space:
         return {candidate.name: candidate.baseline for candidate in self.candidates}
 
     def assignment(self, params: Mapping[str, str]) -> Assignment:
-        """What to ask of Kconfig: the gate, and every candidate that leaves its baseline value."""
+        """What to ask of Kconfig: the gate, every candidate that leaves its baseline value, and of
+        those that do not the ones that only others' select has turned on.
+
+        Without the last an option would go with whatever happens to select it: I2C with a display
+        driver, although the clock on the bus needs it.
+        """
+        asked = self._asked(params)
+        held = [name for name in self.pinned if asked.values.get(name) == "y"]
+        after = self.tree.values(asked, held)
+        # One that cannot be on any more (what it depends on is gone) is not asked for.
+        lost = {name for name in held if after[name] != "y"}
+        values = {name: value for name, value in asked.values.items() if name not in lost}
+        return Assignment(values, asked.parameters)
+
+    def _asked(self, params: Mapping[str, str]) -> Assignment:
         asked = dict(self.gate.values)
+        asked.update({name: "y" for name in self.pinned if params.get(name, "y") == "y"})
         parameters = {}
         for name, value in params.items():
             candidate = self._by_name.get(name)
@@ -89,7 +105,7 @@ class Space:
 
     def effective(self, params: Mapping[str, str]) -> dict[str, str]:
         """What each candidate's value becomes when that is asked; Kconfig has the last word."""
-        return self._effective(self.assignment(params))
+        return self._effective(self._asked(params))
 
     def effective_of_baseline(self) -> dict[str, str]:
         """Each candidate's value in the untouched defconfig, the gate not opened."""
@@ -107,7 +123,7 @@ class Space:
         if candidate.kind != "bool" or candidate.baseline != "y":
             return params
         for _round in range(MOST_SELECTING_ROUNDS):
-            assignment = self.assignment({**params, name: "n"})
+            assignment = self._asked({**params, name: "n"})
             if self.tree.values(assignment, (name,))[name] == "n":
                 break
             found = self._holding_candidates(assignment, name)
@@ -131,7 +147,7 @@ class Space:
     def lost(self, params: Mapping[str, str]) -> list[str]:
         """Symbols of the keep-list that those params would change."""
         before = self._kept
-        values = self.tree.values(self.assignment(params), self.keep)
+        values = self.tree.values(self._asked(params), self.keep)
         return [name for name in self.keep if values[name] != before[name]]
 
     @cached_property
@@ -204,7 +220,15 @@ def build_space(
                 )
             )
     found += _parameters(settings, command_line)
-    space = Space(tree, gate, tuple(found), (), settings.keep, {one.name: one for one in found})
+    by_name = {one.name: one for one in found}
+    pinned = tuple(
+        one.name
+        for one in found
+        if (one.kind, one.baseline) == ("bool", "y")
+        and not tree.set_in_base(one.name)
+        and tree.holders(gate, one.name)
+    )
+    space = Space(tree, gate, tuple(found), (), settings.keep, by_name, pinned)
     kept: list[Candidate] = []
     start = space.start
     for number, candidate in enumerate(found, 1):
@@ -241,7 +265,13 @@ def build_space(
         for one in kept
     ]
     return Space(
-        tree, gate, tuple(kept), tuple(excluded), settings.keep, {one.name: one for one in kept}
+        tree,
+        gate,
+        tuple(kept),
+        tuple(excluded),
+        settings.keep,
+        {one.name: one for one in kept},
+        tuple(name for name in pinned if name in names),
     )
 
 
