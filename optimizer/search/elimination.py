@@ -115,7 +115,13 @@ class EliminationSampler(BaseSampler):
             # A slot finished out of turn: the order decides what is learnt, so from the beginning.
             self._read = []
             self._known = [
-                Knowledge(self._start, self._beliefs, self._speculative, self._tolerance(weights))
+                Knowledge(
+                    self._start,
+                    self._beliefs,
+                    self._speculative,
+                    self._tolerance(weights),
+                    self._follows,
+                )
                 for weights in self._turns
             ]
         for trial in trials[len(self._read) :]:
@@ -125,6 +131,9 @@ class EliminationSampler(BaseSampler):
 
     def _tolerance(self, weights: Sequence[float]) -> float:
         return math.fsum(w * t for w, t in zip(weights, self._tolerances, strict=True))
+
+    def _follows(self, change: Change) -> bool:
+        return change[1] not in self._space.candidate(change[0]).values
 
     def _speculative(self, change: Change) -> bool:
         return not self._space.candidate(change[0]).hinted
@@ -162,7 +171,7 @@ class _Asking:
             passed_over: set[str] = set()
             while batch := self._choose(hinted, refused, passed_over):
                 params, made = self._made(batch)
-                if made and not self._known.fails(made) and self._is_new(params, made):
+                if made and not self._known.fails(made) and not self._space.lost(params):
                     return params
                 if len(batch) == 1:
                     refused.add(batch[0])
@@ -172,12 +181,13 @@ class _Asking:
                     passed_over.add(worst[0])
         for doubted in self._doubts():
             params, made = self._made(doubted)
-            if set(doubted) <= made and self._is_new(params, made):
+            if made.issuperset(doubted) and not self._space.lost(params):
                 return params
         return None
 
     def _made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change]]:
-        """The params that ask for the batch on top of the best, and the changes that come of it.
+        """The params that ask for the batch on top of the best, and the changes that come of it:
+        none when that was tried before.
 
         What Kconfig would refuse is not asked for.
         """
@@ -185,10 +195,7 @@ class _Asking:
         effective = self._space.effective(self._space.baseline | asked)
         taken = {name: value for name, value in asked.items() if effective[name] == value}
         made = self._known.changes(effective) - self._known.changes(self._known.best)
-        return self._space.baseline | taken, made
-
-    def _is_new(self, params: Mapping[str, str], made: Collection[Change]) -> bool:
-        return not self._known.seen(made) and not self._space.lost(params)
+        return self._space.baseline | taken, set() if self._known.seen(effective) else made
 
     def _order(self, move: Change) -> int:
         return self._rank[move[0]]

@@ -96,6 +96,8 @@ class Knowledge:
         speculative: whether a change is one that nobody expects to save anything; such a one is
             kept only when it gains.
         tolerance: figures that differ by no more than this are the same.
+        follows: whether a change is a mere consequence that nobody can ask for, such as a number
+            that has no value because its option is off. Those are not looked at.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Knowledge:
         beliefs: Mapping[str, Belief],
         speculative: Callable[[Change], bool],
         tolerance: float = 0.0,
+        follows: Callable[[Change], bool] = lambda _change: False,
     ) -> None:
         self.best: Mapping[str, str] = start
         self.best_number: int | None = None
@@ -113,6 +116,7 @@ class Knowledge:
         self._beliefs = beliefs
         self._speculative = speculative
         self._tolerance = tolerance
+        self._follows = follows
         self._best_score = -math.inf
         self._tried: set[frozenset[Change]] = set()
         self._cleared: dict[Change, set[str]] = {}
@@ -181,7 +185,9 @@ class Knowledge:
     def changes(self, values: Mapping[str, str]) -> set[Change]:
         """What differs from the start."""
         return {
-            (name, value) for name, value in values.items() if value != self._start.get(name, value)
+            change
+            for change in values.items()
+            if change[1] != self._start.get(*change) and not self._follows(change)
         }
 
     def saving_kb(self, change: Change) -> float:
@@ -201,10 +207,9 @@ class Knowledge:
         self._infer()
         return self._need(change)
 
-    def seen(self, changes: Collection[Change]) -> bool:
-        """Whether just those changes on top of the best variant were tried before."""
-        after = dict(self.changes(self.best)) | dict(changes)
-        return frozenset(after.items()) in self._tried
+    def seen(self, values: Mapping[str, str]) -> bool:
+        """Whether a variant with those values was tried before."""
+        return frozenset(self.changes(values)) in self._tried
 
     def fails(self, changes: Collection[Change]) -> bool:
         """Whether those changes on top of the best variant are known to fail together."""

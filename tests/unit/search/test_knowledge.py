@@ -1,0 +1,158 @@
+"""What is learnt from trials: who is suspect, who is cleared, what each change saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from optimizer.search.knowledge import BOOT, BUILD, Belief, Knowledge, Observation
+from optimizer.search.space import Change
+
+START = dict.fromkeys("ABCD", "y")
+CHECKS = frozenset({"net/ping", "clock/rtc"})
+EVERYTHING = CHECKS | {BUILD, BOOT}
+
+
+def change(name: str) -> Change:
+    return (name, "n")
+
+
+def known(beliefs: Mapping[str, Belief] | None = None, speculative: str = "") -> Knowledge:
+    believed = beliefs or {
+        name: Belief({BOOT: 0.02, "net/ping": 0.02, "clock/rtc": 0.02}, 10.0, 10.0)
+        for name in START
+    }
+    found = Knowledge(START, believed, lambda one: one[0] in speculative)
+    found.read(Observation(0, START, (), EVERYTHING, 1000.0))
+    return found
+
+
+def observed(number: int, off: str, *broken: str, score: float | None = None) -> Observation:
+    """A trial with those options off; what is not broken works, unless it did not boot."""
+    effective = START | dict.fromkeys(off, "n")
+    passed = frozenset({BUILD}) if BOOT in broken else EVERYTHING - set(broken)
+    return Observation(number, effective, broken, passed, score)
+
+
+def test_what_passes_clears_its_changes_even_when_something_else_fails() -> None:
+    told = known()
+    before = told.needs(change("A"))["clock/rtc"]
+    told.read(observed(1, "AB", "net/ping", score=1020.0))
+    needs = told.needs(change("A"))
+    assert needs["clock/rtc"] < before / 10
+    assert needs["net/ping"] > 10 * before
+
+
+def test_one_who_is_needed_for_something_else_is_no_suspect() -> None:
+    beliefs = {
+        "A": Belief({"net/ping": 0.4}),
+        "B": Belief({"clock/rtc": 0.4}),
+        "C": Belief({"net/ping": 0.01}),
+    }
+    told = known(beliefs)
+    told.read(observed(1, "ABC", "net/ping", score=1000.0))
+    assert told.risk(change("A")) > 0.9
+    assert told.risk(change("B")) < 0.01
+    assert told.risk(change("C")) < 0.05
+
+
+def test_each_failed_check_has_a_culprit_of_its_own() -> None:
+    beliefs = {
+        "A": Belief({"net/ping": 0.4}),
+        "B": Belief({"clock/rtc": 0.4}),
+        "C": Belief({"net/ping": 0.01, "clock/rtc": 0.01}),
+    }
+    told = known(beliefs)
+    told.read(observed(1, "ABC", "net/ping", "clock/rtc", score=1000.0))
+    assert told.risk(change("A")) > 0.9
+    assert told.risk(change("B")) > 0.9
+    assert told.risk(change("C")) < 0.1
+
+
+def test_a_kernel_that_does_not_boot_clears_nobody_of_the_checks() -> None:
+    told = known()
+    told.read(observed(1, "AB", BOOT))
+    needs = told.needs(change("A"))
+    assert needs[BOOT] > 0.4
+    assert needs["net/ping"] == pytest.approx(0.02)
+
+
+def test_who_is_left_when_the_others_work_is_certain() -> None:
+    told = known()
+    told.read(observed(1, "AB", "net/ping"))
+    told.read(observed(2, "B", score=1010.0))
+    assert told.risk(change("A")) == 1.0
+    assert told.fails({change("A"), change("C")})
+    assert not told.fails({change("C")})
+
+
+def test_a_larger_failed_group_says_nothing_more_than_a_smaller_one_in_it() -> None:
+    told = known()
+    told.read(observed(1, "ABC", "net/ping"))
+    told.read(observed(2, "A", "net/ping"))
+    assert told.failing_groups == [frozenset({change("A")})]
+    assert told.risk(change("B")) < 0.1
+
+
+def test_two_that_can_stand_in_for_each_other_are_not_both_kept() -> None:
+    """A works alone and B works alone, but not without both."""
+    told = known()
+    told.read(observed(1, "AB", "net/ping"))
+    told.read(observed(2, "A", score=1010.0))
+    assert told.best["A"] == "n"
+    assert told.risk(change("B")) == 1.0
+
+
+def test_measurements_narrow_what_a_change_saves() -> None:
+    told = known()
+    told.read(observed(1, "A", score=1080.0))
+    assert told.saving_kb(change("A")) == pytest.approx(80.0, abs=3.0)
+    told.read(observed(2, "ABC", "net/ping", score=1180.0))
+    both = told.saving_kb(change("B")) + told.saving_kb(change("C"))
+    assert both == pytest.approx(100.0, abs=5.0), "a figure of a variant that fails counts too"
+
+
+def test_what_is_known_well_moves_least() -> None:
+    told = known({"A": Belief({}, 10.0, 1.0), "B": Belief({}, 10.0, 30.0)})
+    told.read(observed(1, "AB", score=1060.0))
+    assert told.saving_kb(change("A")) == pytest.approx(10.0, abs=1.0)
+    assert told.saving_kb(change("B")) == pytest.approx(50.0, abs=2.0)
+
+
+def test_what_works_but_is_worse_is_not_wanted() -> None:
+    told = known()
+    told.read(observed(1, "A", score=990.0))
+    assert told.best == START
+    assert told.fails({change("A")})
+    assert told.gains[change("A")] == (-10.0, 1)
+
+
+def test_what_nobody_expects_to_save_is_kept_only_when_it_does() -> None:
+    told = known(speculative="A")
+    told.read(observed(1, "A", score=1000.0))
+    assert told.best == START
+    told.read(observed(2, "B", score=1000.0))
+    assert told.best["B"] == "n"
+
+
+def test_noise_is_neither_gain_nor_loss() -> None:
+    told = Knowledge(START, {}, lambda _one: False, tolerance=16.0)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0))
+    told.read(observed(1, "A", score=990.0))
+    assert told.best["A"] == "n"
+    told.read(observed(2, "AB", score=970.0))
+    assert told.best["B"] == "y", "small losses must not add up"
+
+
+def test_beliefs_that_prove_wrong_lose_weight() -> None:
+    names = [f"O{number}" for number in range(12)]
+    start = dict.fromkeys(names, "y")
+    told = Knowledge(start, {name: Belief({BOOT: 0.5}) for name in names}, lambda _one: False)
+    told.read(Observation(0, start, (), EVERYTHING, 1000.0))
+    before = told.risk(change("O11"))
+    for number, name in enumerate(names[:10], 1):
+        off = start | dict.fromkeys(names[:number], "n")
+        told.read(Observation(number, off, (), EVERYTHING, 1000.0 + number))
+        assert told.best[name] == "n"
+    assert told.risk(change("O11")) < before / 2
