@@ -14,10 +14,12 @@ import click
 
 from optimizer.cli import doctor, host, workshop
 from optimizer.cli.progress import Progress
-from optimizer.cli.screen import Span, kb, results_option, span
+from optimizer.cli.screen import Share, Span, kb, results_option, span
 from optimizer.errors import MachineFault, MemtotalError, UserError
 from optimizer.process import Deadline, FolderLock
+from optimizer.records import Trial
 from optimizer.review.summary import summarize
+from optimizer.search.audit import Auditor
 from optimizer.search.loop import Ending, Limits, Search
 from optimizer.search.samplers import SAMPLERS
 from optimizer.search.space import Space, build_space
@@ -46,6 +48,10 @@ from optimizer.store import Database
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sampler."
 )
+@click.option(
+    "--audit-builds", type=Share(), default=0.0, metavar="SHARE",
+    help="Rebuild this part of the variants clean, beside the search, and compare: 5%.",
+)  # fmt: skip
 @results_option
 def run(
     study: str,
@@ -54,6 +60,7 @@ def run(
     jobs: int,
     sampler: str,
     seed: int,
+    audit_builds: float,
     results: str | None,
 ) -> None:
     """Search STUDY's configurations; resume where an earlier run ended.
@@ -72,7 +79,9 @@ def run(
         )
     try:
         with Database.open(folder / "trials.db", create=True) as database:
-            _run(study, settings, database, folder, budget, trials, jobs, sampler, seed)
+            _run(
+                study, settings, database, folder, budget, trials, jobs, sampler, seed, audit_builds
+            )
     finally:
         lock.release()
 
@@ -87,6 +96,7 @@ def _run(
     jobs: int,
     sampler: str,
     seed: int,
+    audit_builds: float,
 ) -> None:
     past = database.trials()
     best_trial = summarize(past).best_trial
@@ -127,8 +137,14 @@ def _run(
             budget_trials=trials,
         )
         ending = Ending("stopped by an error")
+        auditor = None
+        if audit_builds:
+            auditor = workshop.open_auditor(settings, tools, audit_builds, folder / "audit.log")
+            for slot in slots:
+                slot.audit_with(auditor)
         try:
-            search = Search(settings, database, space, slots, folder / "logs", progress)
+            reporter = _Reporter(progress, auditor)
+            search = Search(settings, database, space, slots, folder / "logs", reporter)
             with _interruptible(search):
                 search.measure_baseline()
                 if not beliefs and sampler == SAMPLERS[0]:
@@ -149,7 +165,35 @@ def _run(
         finally:
             database.end_run(run_id, ending.reason)
             _close(slots)
+            if auditor is not None:
+                auditor.close()
+                reporter.say_audits()
+                progress.say(
+                    f"{auditor.audited} of {auditor.sampled} sampled builds were compared with "
+                    "clean ones"
+                )
     _farewell(study, settings, database, ending)
+
+
+class _Reporter:
+    """The display, and between two trials what the auditor has found."""
+
+    def __init__(self, progress: Progress, auditor: Auditor | None) -> None:
+        self._progress = progress
+        self._auditor = auditor
+        self.started = progress.started
+        self.phase = progress.phase
+        self.trouble = progress.trouble
+
+    def finished(self, trial: Trial, best: Trial | None) -> None:
+        """A trial is stored."""
+        self._progress.finished(trial, best)
+        self.say_audits()
+
+    def say_audits(self) -> None:
+        """Pass on what was found since the last time."""
+        for audit in self._auditor.news() if self._auditor is not None else ():
+            self._progress.say(str(audit))
 
 
 def _space_line(space: Space) -> str:

@@ -31,6 +31,7 @@ from optimizer.records import (
     Trial,
 )
 from optimizer.search import prior
+from optimizer.search.audit import Auditor
 from optimizer.search.prior import Traces
 from optimizer.settings import BoardSettings, StudySettings, Suite
 
@@ -68,6 +69,7 @@ class Slot:
         self._env = env
         self._tree = tree
         self._device_tree: Path | None = None
+        self._auditor: Auditor | None = None
 
     @classmethod
     def open(
@@ -102,6 +104,10 @@ class Slot:
         """Give the build tree back."""
         self._tree.close()
 
+    def audit_with(self, auditor: Auditor) -> None:
+        """Show every variant that is built from now on to an auditor."""
+        self._auditor = auditor
+
     def empty(self) -> None:
         """Remove everything that was built in the tree, so that the next build is a clean one."""
         self._tree.empty()
@@ -134,6 +140,9 @@ class Slot:
         measurement: Measurement | None = None
         outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
         if build.ok and build.image is not None:
+            if self._auditor is not None:
+                digest = variant.resolved.digest
+                self._auditor.show(variant.number, digest, build.config_text, self._tree)
             boot = self.boot(build.image, log_dir, on_phase, cancel)
             outcome, reason, measurement = judge(boot)
             if outcome is not Outcome.PASSED:
