@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,6 +158,8 @@ def _run(
                         )
                     bind()
                 ending = search.run(sampler, seed, beliefs, limits)
+                if auditor is not None:
+                    _finish_audits(search, auditor, progress, reporter)
         except Cancelled:
             ending = Ending("interrupted", interrupted=True)
         except MemtotalError as error:
@@ -194,6 +197,17 @@ class _Reporter:
         """Pass on what was found since the last time."""
         for audit in self._auditor.news() if self._auditor is not None else ():
             self._progress.say(str(audit))
+
+
+def _finish_audits(
+    search: Search, auditor: Auditor, progress: Progress, reporter: _Reporter
+) -> None:
+    """Wait for the audits under way, unless the user wants an end."""
+    if auditor.underway and not search.stopping:
+        progress.say(f"{auditor.underway} builds are yet to be compared; Ctrl-C ends it now")
+    while auditor.underway and not search.stopping:
+        time.sleep(0.1)
+        reporter.say_audits()
 
 
 def _space_line(space: Space) -> str:

@@ -17,7 +17,8 @@ from optimizer.errors import MachineFault, MemtotalError
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.objects import ObjectStore
 
-NICENESS = 19
+# Behind the search, but not starved by it: a rebuild that never ends finds nothing.
+NICENESS = 5
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Subject:
 
 
 class Auditor:
-    """Rebuilds what it is shown, one after the other, in a tree of its own, with what is idle.
+    """Rebuilds what it is shown, one after the other, in a tree of its own, behind the search.
 
     Args:
         open_tree: opens a build tree that reuses nothing.
@@ -78,8 +79,11 @@ class Auditor:
         self._waiting: queue.Queue[_Subject | None] = queue.Queue()
         self._done: queue.SimpleQueue[Audit] = queue.SimpleQueue()
         self._cancel = threading.Event()
+        # Shown and sampled, compared, and not compared yet.
+        self._counting = threading.Lock()
         self.sampled = 0
         self.audited = 0
+        self.underway = 0
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
 
@@ -93,8 +97,11 @@ class Auditor:
             tree: where it was built, as the build left it.
         """
         if int(digest[:8], 16) < self._share * 2**32:
-            self.sampled += 1
-            self._waiting.put(_Subject(number, config, tree.fingerprint()))
+            subject = _Subject(number, config, tree.fingerprint())
+            with self._counting:
+                self.sampled += 1
+                self.underway += 1
+            self._waiting.put(subject)
 
     def news(self) -> list[Audit]:
         """What was found since the last time."""
@@ -120,6 +127,8 @@ class Auditor:
             if not self._cancel.is_set():
                 self.audited += not audit.problem
                 self._done.put(audit)
+            with self._counting:
+                self.underway -= 1
 
     def _audit(self, subject: _Subject) -> Audit:
         tree = self._open_tree()

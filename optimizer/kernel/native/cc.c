@@ -221,6 +221,13 @@ static bool is_distrusted(const char *store, const char *object)
     return found;
 }
 
+/* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
+static bool includes_in_assembly(const struct text *source)
+{
+    return memmem(source->at, source->length, ".incbin", 7) != NULL ||
+           memmem(source->at, source->length, ".include", 8) != NULL;
+}
+
 static void make_key(char **argv, const struct call *call, const struct text *used,
                      bool is_reduced, char key[DIGEST_HEX])
 {
@@ -294,6 +301,10 @@ int main(int argc, char **argv)
     }
     if (!preprocess(argv, &call, &source))
         run_compiler(argv);
+    if (includes_in_assembly(&source)) {
+        note("compiled", call.object, "assembly that reads other files");
+        run_compiler(argv);
+    }
     const char *problem = call.has_debug      ? "debug information"
                           : !call.may_reduce ? "strict aliasing"
                                              : reduce_unit(source.at, source.length, &reduced);
