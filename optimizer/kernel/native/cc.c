@@ -7,7 +7,7 @@
  * Environment:
  *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
  *   MEMTOTAL_COMPILER  path of the real compiler
- *   MEMTOTAL_IDENTITY  what identifies it besides its path
+ *   MEMTOTAL_IDENTITY  what identifies it, and this program, besides the path
  *   MEMTOTAL_OBJECTS_CHECK  compile everything, and tell whether the store has the same
  *   MEMTOTAL_OBJECTS_LOG  file that gets one line an object: what was done, and the object
  */
@@ -24,9 +24,6 @@
 #include <unistd.h>
 
 #include "objcache.h"
-
-/* Raised whenever what is written to the store, or what a key is made of, changes. */
-static const char generation[] = "1";
 
 void *grown(void *old, size_t bytes)
 {
@@ -233,7 +230,7 @@ static void make_key(char **argv, const struct call *call, const struct text *us
 {
     struct digest *digest = digest_new();
     const char *identity = getenv("MEMTOTAL_IDENTITY");
-    const char *parts[] = {generation, compiler, identity ? identity : "", call->object,
+    const char *parts[] = {compiler, identity ? identity : "", call->object,
                            call->source, is_reduced ? "reduced" : "whole"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         digest_add(digest, parts[i], strlen(parts[i]) + 1);
