@@ -12,10 +12,10 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: help setup run test check reference lock
+.PHONY: help setup run test check reference lock bench-build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install the toolchain, the kernel source, the initramfs and .venv; does only what is missing
 	@toolchain/setup.sh
@@ -31,6 +31,11 @@ check: setup ## format, lint, types and the unit tests: a minute or two
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict optimizer
 	$(ALONE) $(VENV)/bin/pytest tests/unit
+
+VARIANTS ?= 0
+
+bench-build: setup ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS)
 
 REFERENCE ?= results/reference/versatilepb-6.1
 MEMTOTAL := $(ALONE) $(VENV)/bin/memtotal

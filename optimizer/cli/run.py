@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from optimizer.cli.screen import Span, kb, results_option, span
+from optimizer.cli.screen import Share, Span, kb, results_option, span
 from optimizer.cli.session import Session, Wishes, session
 from optimizer.search.samplers import SAMPLERS
 
@@ -29,6 +29,10 @@ from optimizer.search.samplers import SAMPLERS
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sampler."
 )
+@click.option(
+    "--audit-builds", type=Share(), default=0.0, metavar="SHARE",
+    help="Rebuild this part of the variants clean, beside the search, and compare: 5%.",
+)  # fmt: skip
 @results_option
 def run(
     study: str,
@@ -37,6 +41,7 @@ def run(
     jobs: int,
     sampler: str,
     seed: int,
+    audit_builds: float,
     results: str | None,
 ) -> None:
     """Search STUDY's configurations; resume where an earlier run ended.
@@ -44,7 +49,7 @@ def run(
     Without --budget and --trials it goes on until nothing is left to try. A trial under way when
     the budget ends is finished. Ctrl-C ends at once; everything finished is stored.
     """
-    wishes = Wishes(budget, trials, jobs, sampler, seed)
+    wishes = Wishes(budget, trials, jobs, sampler, seed, audit_builds)
     with session(study, results, wishes) as opened:
         opened.run(wishes)
     _farewell(study, opened)

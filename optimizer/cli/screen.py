@@ -62,6 +62,25 @@ class Span(click.ParamType[float]):
         return seconds
 
 
+class Share(click.ParamType[float]):
+    """A part of a whole such as 5%, or 0.05."""
+
+    name = "share"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """0 to 1."""
+        text = str(value).strip()
+        try:
+            part = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        except ValueError:
+            self.fail(f"{value!r} is no share; write 5% or 0.05.", param, ctx)
+        if not 0.0 <= part <= 1.0:
+            self.fail(f"{value!r} is not between 0% and 100%.", param, ctx)
+        return part
+
+
 def span(seconds: float) -> str:
     """Seconds as a person says it: 42 s, 12 min, 3 h 05 min."""
     if seconds < 100:

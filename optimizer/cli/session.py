@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from optimizer.cli import doctor, host, workshop
 from optimizer.cli.progress import Progress
 from optimizer.errors import MachineFault, MemtotalError, UserError
 from optimizer.process import Deadline, FolderLock
+from optimizer.records import Trial
 from optimizer.review.summary import summarize
+from optimizer.search.audit import Auditor
 from optimizer.search.knowledge import Belief
 from optimizer.search.loop import Ending, Limits, Search
 from optimizer.search.samplers import SAMPLERS
@@ -28,13 +31,17 @@ from optimizer.store import Database
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked of a run: limits, slots, and who chooses the variants."""
+    """What the user asked of a run: limits, slots, and who chooses the variants.
+
+    ``audit_builds`` is the share (0 to 1) of the variants that are built clean too, and compared.
+    """
 
     budget_seconds: float | None = None
     trials: int | None = None
     jobs: int = 1
     sampler: str = SAMPLERS[0]
     seed: int = 0
+    audit_builds: float = 0.0
 
 
 class Session:
@@ -49,6 +56,7 @@ class Session:
         tools: Mapping[str, str],
         search: Search,
         progress: Progress,
+        audits: Audits,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -59,6 +67,7 @@ class Session:
         self._tools = tools
         self._search = search
         self._progress = progress
+        self._audits = audits
 
     def prepare(self) -> dict[str, Belief]:
         """Measure and trace the baseline, unless an earlier run did.
@@ -92,6 +101,7 @@ class Session:
         else:
             self._search.measure_baseline()
         self.ending = self._search.run(wishes.sampler, wishes.seed, beliefs, limits)
+        self._audits.finish(self._search)
 
     def bind(self) -> None:
         """Say in the database what its figures belong to."""
@@ -163,8 +173,16 @@ def _opened(
         slots = workshop.open_slots(settings, tools, wishes.jobs)
         for slot in slots:
             stack.callback(slot.close)
-        search = Search(settings, database, space, slots, folder / "logs", progress)
-        opened = Session(settings, database, space, tools, search, progress)
+        auditor = None
+        if wishes.audit_builds:
+            share, log = wishes.audit_builds, folder / "audit.log"
+            auditor = workshop.open_auditor(settings, tools, share, log)
+            for slot in slots:
+                slot.audit_with(auditor)
+        audits = Audits(progress, auditor)
+        stack.callback(audits.close)
+        search = Search(settings, database, space, slots, folder / "logs", audits)
+        opened = Session(settings, database, space, tools, search, progress, audits)
         opened.bind()
         with _noted(database, wishes, opened), _interruptible(search):
             yield opened
@@ -192,6 +210,49 @@ def _noted(database: Database, wishes: Wishes, opened: Session) -> Iterator[None
     finally:
         opened.figures = summarize(database.trials())
         database.end_run(run_id, opened.ending.reason)
+
+
+class Audits:
+    """The display of a run, and between two trials what the auditor has found."""
+
+    def __init__(self, progress: Progress, auditor: Auditor | None) -> None:
+        self._progress = progress
+        self._auditor = auditor
+        self.started = progress.started
+        self.phase = progress.phase
+        self.trouble = progress.trouble
+
+    def finished(self, trial: Trial, best: Trial | None) -> None:
+        """A trial is stored."""
+        self._progress.finished(trial, best)
+        self._say_news()
+
+    def finish(self, search: Search) -> None:
+        """Wait for the audits under way, unless the user wants an end."""
+        if self._auditor is None:
+            return
+        if self._auditor.underway and not search.stopping:
+            self._progress.say(
+                f"{self._auditor.underway} builds are yet to be compared; Ctrl-C ends it now"
+            )
+        while self._auditor.underway and not search.stopping:
+            time.sleep(0.1)
+            self._say_news()
+
+    def close(self) -> None:
+        """Give up what is not done, and say how much was."""
+        if self._auditor is None:
+            return
+        self._auditor.close()
+        self._say_news()
+        self._progress.say(
+            f"{self._auditor.audited} of {self._auditor.sampled} sampled builds were compared "
+            "with clean ones"
+        )
+
+    def _say_news(self) -> None:
+        for audit in self._auditor.news() if self._auditor is not None else ():
+            self._progress.say(str(audit))
 
 
 def _space_line(space: Space) -> str:

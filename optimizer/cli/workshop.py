@@ -10,8 +10,10 @@ from pathlib import Path
 from optimizer.board import version as emulator_version
 from optimizer.cli.host import cores
 from optimizer.errors import UserError
+from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import SymbolTree, compiler_version
 from optimizer.kernel.objects import ObjectStore
+from optimizer.search.audit import Auditor, open_audit_tree
 from optimizer.search.knowledge import Belief
 from optimizer.search.space import Space
 from optimizer.search.trial import Slot
@@ -76,12 +78,7 @@ def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> 
     ).hexdigest()[:12]
     base = cache_folder() / "slots" / f"{settings.kernel.arch}-{found['kernel'][:20]}-{name}"
     compilers = max(1, cores() // jobs)
-    objects = None
-    if settings.kernel.reuse_objects:
-        kernel = settings.kernel
-        objects = ObjectStore.open(
-            cache_folder(), kernel.cross_compile, environment(), kernel.cache_gb
-        )
+    objects = object_store(settings)
     slots: list[Slot] = []
     folders = (base / str(number) for number in range(1000))
     while len(slots) < jobs:
@@ -89,6 +86,38 @@ def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> 
         if slot is not None:
             slots.append(slot)
     return slots
+
+
+def object_store(settings: StudySettings) -> ObjectStore | None:
+    """The store of compiled objects, None when the study does without or it cannot be used.
+
+    Raises:
+        MachineFault: the cache cannot be written, or the compiler's stand-in not be compiled.
+    """
+    kernel = settings.kernel
+    if not kernel.reuse_objects:
+        return None
+    return ObjectStore.open(cache_folder(), kernel.cross_compile, environment(), kernel.cache_gb)
+
+
+def open_auditor(
+    settings: StudySettings, found: Mapping[str, str], share: float, log: Path
+) -> Auditor:
+    """Who rebuilds a share of the variants clean, in trees of its own in the cache.
+
+    Raises:
+        MachineFault: the cache cannot be written.
+    """
+    name = hashlib.sha256("\n".join((found["kernel"], found["compiler"])).encode()).hexdigest()[:12]
+    folder = cache_folder() / "audit" / f"{settings.kernel.arch}-{name}"
+    return Auditor(
+        lambda: open_audit_tree(
+            lambda tree: BuildTree.open(settings.kernel, tree, environment(), 1), folder
+        ),
+        object_store(settings),
+        share,
+        log,
+    )
 
 
 def study_digest(settings: StudySettings, defconfig: Path) -> str:

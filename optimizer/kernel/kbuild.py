@@ -211,6 +211,28 @@ class BuildTree:
             reused=reused,
         )
 
+    def fingerprint(self) -> dict[str, str]:
+        """SHA-256 of what the last build left: path in this folder -> hexadecimal digest.
+
+        vmlinux, the image and every object, those of options that are off now included. What kbuild
+        makes for itself (scripts, tools) is left out.
+
+        Raises:
+            MachineFault: a file cannot be read.
+        """
+        found: dict[str, str] = {}
+        try:
+            for path in _files(self.folder):
+                inside = path.relative_to(self.folder)
+                if inside.parts[0] in ("scripts", "tools") or inside.name.startswith("."):
+                    continue
+                name = str(inside)
+                if path.suffix == ".o" or name in ("vmlinux", self._settings.image):
+                    found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise MachineFault(f"{self.folder} cannot be read: {error}.") from error
+        return found
+
     def build_device_tree(self, log: Path) -> Path | None:
         """Compile the board's device tree; it does not depend on the variant.
 

@@ -6,8 +6,11 @@ depend on and takes the object from a store when it was compiled from the same b
 the compiler's own name, so its records of commands are the same with and without reuse.
 
 What identifies an entry: the reduced text, the options that are not the preprocessor's, the
-object's path, and the compiler (its version and the files it consists of). A unit that the stand-in
-does not understand is taken whole; a damaged entry is removed and its object compiled.
+object's path, the stand-in's own source, and the compiler (its version and its files). A unit that
+the stand-in does not understand is taken whole; a damaged entry is removed and its object compiled.
+
+What reuse does not see: a fault in code that no unit uses. A clean build stops at it, a build that
+reuses everything else does not; ``verify`` and audits build clean.
 """
 
 from __future__ import annotations
@@ -112,7 +115,9 @@ class ObjectStore:
         except OSError as error:
             raise MachineFault(f"{cache} cannot be written: {error}.", "Check the disk.") from error
         compiler = Path(found).absolute()
-        opened = cls(store, programs, compiler, _identity(compiler, env), limit_gb)
+        # A stand-in of other source might reduce otherwise: what it finds must be its own.
+        identity = f"{_identity(compiler, env)}-{_source_digest()}"
+        opened = cls(store, programs, compiler, identity, limit_gb)
         trim(store, opened._limit_bytes)
         return opened
 
@@ -294,17 +299,20 @@ def _identity(compiler: Path, env: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
+def _source_digest() -> str:
+    digest = hashlib.sha256("\0".join(_FLAGS).encode())
+    for source in sorted(NATIVE.glob("*.[ch]")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 def _programs(folder: Path, name: str, env: Mapping[str, str]) -> Path:
     """The folder with the stand-in under the compiler's name, compiled when its source is new.
 
     Raises:
         MachineFault: it cannot be compiled.
     """
-    sources = sorted(NATIVE.glob("*.[ch]"))
-    digest = hashlib.sha256("\0".join(_FLAGS).encode())
-    for source in sources:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    home = folder / digest.hexdigest()[:16]
+    home = folder / _source_digest()
     program, links = home / "memtotal-cc", home / "bin"
     if not (links / name).exists():
         lock = FolderLock(home)
@@ -312,7 +320,7 @@ def _programs(folder: Path, name: str, env: Mapping[str, str]) -> Path:
             raise MachineFault(f"Another process has been compiling in {home} for too long.")
         try:
             if not program.exists():
-                _compile([source for source in sources if source.suffix == ".c"], program, env)
+                _compile(sorted(NATIVE.glob("*.c")), program, env)
             links.mkdir(exist_ok=True)
             if not (links / name).exists():
                 (links / name).symlink_to(program)

@@ -120,6 +120,11 @@ class Search:
         """Ask the run to end now: what is being built is given up. Safe in a signal handler."""
         self._cancel.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._cancel.is_set()
+
     def measure_baseline(self) -> None:
         """Evaluate the baseline as trial 0, unless that is stored already.
 

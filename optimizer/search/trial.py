@@ -32,6 +32,7 @@ from optimizer.records import (
     Trial,
 )
 from optimizer.search import prior
+from optimizer.search.audit import Auditor
 from optimizer.search.knowledge import BOOT
 from optimizer.search.objectives import objectives
 from optimizer.search.prior import Traces
@@ -71,6 +72,7 @@ class Slot:
         self._env = env
         self._tree = tree
         self._device_tree: Path | None = None
+        self._auditor: Auditor | None = None
 
     @classmethod
     def open(
@@ -105,6 +107,10 @@ class Slot:
         """Give the build tree back."""
         self._tree.close()
 
+    def audit_with(self, auditor: Auditor) -> None:
+        """Show every variant that is built from now on to an auditor."""
+        self._auditor = auditor
+
     def empty(self) -> None:
         """Remove everything that was built in the tree, so that the next build is a clean one."""
         self._tree.empty()
@@ -137,6 +143,9 @@ class Slot:
         measurement: Measurement | None = None
         outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
         if build.ok and build.image is not None:
+            if self._auditor is not None:
+                digest = variant.resolved.digest
+                self._auditor.show(variant.number, digest, build.config_text, self._tree)
             parameters = variant.assignment.parameters
             boot = self.boot(build.image, log_dir, on_phase, cancel, parameters)
             outcome, reason, measurement = judge(boot)

@@ -13,6 +13,7 @@ import pytest
 
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import SymbolTree, config_digest
+from optimizer.kernel.objects import ObjectStore
 from optimizer.process import FolderLock
 from optimizer.records import Assignment
 from optimizer.settings import environment
@@ -138,3 +139,29 @@ def test_the_kernels_own_tools_agree_with_what_was_resolved(
     subprocess.run(argv, cwd=tmp_path, env=environment(), check=True, capture_output=True)
     assert config_digest((tmp_path / ".config").read_text()) == resolved.digest
     assert (tmp_path / "defconfig").read_text() == resolved.defconfig
+
+
+def test_reused_objects_give_the_image_that_compiling_gave(
+    tree: BuildTree, small_kernel: Kernel, small_symbols: SymbolTree, tmp_path: Path
+) -> None:
+    compiled = digest(tree.folder / "vmlinux")
+    tree.close()
+    store = ObjectStore.open(tmp_path / "cache", small_kernel.settings.kernel.cross_compile,
+                             environment())  # fmt: skip
+    again = BuildTree.open(
+        small_kernel.settings.kernel, tree.folder, environment(), jobs=2, objects=store
+    )
+    assert again is not None
+    try:
+        nothing = again.build(small_kernel.config, tmp_path / "log")
+        assert nothing.objects == 0, "that objects are reused changes no command"
+        there = again.build(variant(small_symbols, DEBUG_FS="y"), tmp_path / "log")
+        assert there.ok
+        assert there.reused == 0
+        back = again.build(small_kernel.config, tmp_path / "log")
+        assert back.ok
+        # All but those that debugfs really changed.
+        assert back.objects / 2 < back.reused < back.objects
+        assert digest(again.folder / "vmlinux") == compiled
+    finally:
+        again.close()

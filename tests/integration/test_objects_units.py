@@ -281,6 +281,15 @@ def test_options_are_part_of_what_an_object_is(bench: Bench) -> None:
     assert bench.compile(source, "-DY").reused, "a macro that the source does not use"
 
 
+def test_what_the_assembler_reads_counts(bench: Bench) -> None:
+    source = 'asm(".incbin \\"data\\""); int unit;'
+    for content in ("one", "another"):
+        (bench.folder / "data").write_text(content)
+        made = bench.compile(source)
+        assert not made.reused
+        assert made.bytes == bench.really_compile(source)
+
+
 def test_an_error_is_the_compilers_own(bench: Bench) -> None:
     env = bench.objects.environment(environment(), bench.folder / "log")
     (bench.folder / "unit.c").write_text("int unit(void) { return missing; }\n")

@@ -7,7 +7,7 @@
  * Environment:
  *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
  *   MEMTOTAL_COMPILER  path of the real compiler
- *   MEMTOTAL_IDENTITY  what identifies it besides its path
+ *   MEMTOTAL_IDENTITY  what identifies it, and this program, besides the path
  *   MEMTOTAL_OBJECTS_CHECK  compile everything, and tell whether the store has the same
  *   MEMTOTAL_OBJECTS_LOG  file that gets one line an object: what was done, and the object
  */
@@ -24,9 +24,6 @@
 #include <unistd.h>
 
 #include "objcache.h"
-
-/* Raised whenever what is written to the store, or what a key is made of, changes. */
-static const char generation[] = "1";
 
 void *grown(void *old, size_t bytes)
 {
@@ -221,12 +218,19 @@ static bool is_distrusted(const char *store, const char *object)
     return found;
 }
 
+/* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
+static bool includes_in_assembly(const struct text *source)
+{
+    return memmem(source->at, source->length, ".incbin", 7) != NULL ||
+           memmem(source->at, source->length, ".include", 8) != NULL;
+}
+
 static void make_key(char **argv, const struct call *call, const struct text *used,
                      bool is_reduced, char key[DIGEST_HEX])
 {
     struct digest *digest = digest_new();
     const char *identity = getenv("MEMTOTAL_IDENTITY");
-    const char *parts[] = {generation, compiler, identity ? identity : "", call->object,
+    const char *parts[] = {compiler, identity ? identity : "", call->object,
                            call->source, is_reduced ? "reduced" : "whole"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         digest_add(digest, parts[i], strlen(parts[i]) + 1);
@@ -294,6 +298,10 @@ int main(int argc, char **argv)
     }
     if (!preprocess(argv, &call, &source))
         run_compiler(argv);
+    if (includes_in_assembly(&source)) {
+        note("compiled", call.object, "assembly that reads other files");
+        run_compiler(argv);
+    }
     const char *problem = call.has_debug      ? "debug information"
                           : !call.may_reduce ? "strict aliasing"
                                              : reduce_unit(source.at, source.length, &reduced);

@@ -1,0 +1,339 @@
+/* The first look at a unit: its top-level declarations, what each declares, and which must stay. */
+
+#include <string.h>
+
+#include "unit.h"
+
+struct item *items;
+u32 item_count, item_room;
+
+struct type unknown_type = {.shape = S_UNKNOWN};
+struct type int_type = {.shape = S_BASIC, .basic = 1 << 3};
+struct type void_type = {.shape = S_BASIC, .basic = 1 << 0};
+struct type char_type = {.shape = S_BASIC, .basic = 1 << 1};
+struct type void_pointer = {.shape = S_POINTER, .to = &void_type};
+struct type string_type = {.shape = S_ARRAY, .to = &char_type};
+
+struct type *type_of(enum shape shape, struct type *to)
+{
+    struct type *new = arena(sizeof *new);
+    new->shape = shape;
+    new->to = to;
+    return new;
+}
+
+u32 p;     /* the token being looked at */
+u32 frame; /* number of the function whose names count; 0: file scope */
+
+void want(char punct)
+{
+    if (!at(punct))
+        odd("unexpected token", p);
+    p++;
+}
+
+bool is_identifier(u32 i)
+{
+    return tokens[i].kind == T_IDENT && tokens[i].symbol->word == W_NONE;
+}
+
+static struct name *declare(struct symbol *symbol, enum what what, struct item *item, u32 where)
+{
+    struct name *name = symbol->name;
+    if (name == NULL) {
+        name = arena(sizeof *name);
+        name->symbol = symbol;
+        name->what = what;
+        symbol->name = name;
+    } else if (name->what != what) {
+        odd("two meanings", where);
+    }
+    if (item != NULL) {
+        struct declaration *new = arena(sizeof *new);
+        new->item = item;
+        if (name->last != NULL)
+            name->last->next = new;
+        else
+            name->first = new;
+        name->last = new;
+    }
+    return name;
+}
+
+u32 skip_attributes(u32 i)
+{
+    while (word_at(i) == W_ATTRIBUTE || word_at(i) == W_EXTENSION) {
+        if (word_at(i) == W_ATTRIBUTE) {
+            if (tokens[i + 1].punct != '(')
+                odd("attribute", i);
+            i = tokens[i + 1].match;
+        }
+        i++;
+    }
+    return i;
+}
+
+static struct item *scanned; /* the item that what is found belongs to */
+
+static void new_part(struct record *record, struct enumeration *enumeration)
+{
+    struct part *part = arena(sizeof *part);
+    part->record = record;
+    part->enumeration = enumeration;
+    part->next = scanned->parts;
+    scanned->parts = part;
+}
+
+static u32 scan_tagged(u32 i);
+
+static void scan_inside(u32 from, u32 to)
+{
+    while (from < to) {
+        enum word one = word_at(from);
+        if (one == W_STRUCT || one == W_UNION || one == W_ENUM)
+            from = scan_tagged(from);
+        else
+            from++;
+    }
+}
+
+/* From 'struct', 'union' or 'enum' of file scope to past what belongs to it. */
+static u32 scan_tagged(u32 i)
+{
+    u32 head = i;
+    enum word what = word_at(i);
+    i = skip_attributes(i + 1);
+    struct symbol *symbol = NULL;
+    if (tokens[i].kind == T_IDENT) {
+        symbol = tokens[i].symbol;
+        i = skip_attributes(i + 1);
+    }
+    if (tokens[i].kind != T_PUNCT || tokens[i].punct != '{') {
+        if (symbol == NULL)
+            odd("nameless type", i);
+        return i;
+    }
+    struct tag *tag = NULL;
+    if (symbol != NULL) {
+        tag = symbol->tag;
+        if (tag == NULL) {
+            tag = symbol->tag = arena(sizeof *tag);
+            tag->symbol = symbol;
+        }
+    }
+    u32 body = i, tail = skip_attributes(tokens[i].match + 1);
+    if (what == W_ENUM) {
+        struct enumeration *new = tag ? tag->enumeration : NULL;
+        if (new == NULL)
+            new = arena(sizeof *new);
+        if (tag != NULL) {
+            if (tag->record != NULL || new->body != 0)
+                odd("two meanings", i);
+            tag->enumeration = new;
+        }
+        new->head = head;
+        new->body = body;
+        new->tail = tail;
+        tokens[body].enumeration = new;
+        new_part(NULL, new);
+        u32 stop = tokens[body].match;
+        for (i = body + 1; i < stop;) {
+            if (!is_identifier(i))
+                odd("enumeration", i);
+            declare(tokens[i].symbol, N_CONSTANT, NULL, i)->enumeration = new;
+            while (i < stop && tokens[i].punct != ',')
+                i = tokens[i].kind == T_PUNCT && strchr("([{", tokens[i].punct) && tokens[i].punct
+                        ? tokens[i].match + 1 : i + 1;
+            i++;
+        }
+        return tail;
+    }
+    struct record *new = tag ? tag->record : NULL;
+    if (new == NULL)
+        new = arena(sizeof *new);
+    if (tag != NULL) {
+        if (tag->enumeration != NULL || new->body != 0)
+            odd("two meanings", i);
+        tag->record = new;
+    }
+    new->tag = symbol;
+    new->is_union = what == W_UNION;
+    new->head = head;
+    new->body = body;
+    new->tail = tail;
+    tokens[body].record = new;
+    new_part(new, NULL);
+    scan_inside(body + 1, tokens[body].match);
+    return tail;
+}
+
+bool is_type_name(u32 i)
+{
+    if (!is_identifier(i))
+        return false;
+    struct symbol *symbol = tokens[i].symbol;
+    if (frame != 0 && symbol->local != NULL && symbol->local->frame == frame)
+        return symbol->local->what == N_TYPEDEF;
+    return symbol->name != NULL && symbol->name->what == N_TYPEDEF;
+}
+
+/* Attributes that leave it to the code whether a static definition is emitted. */
+static bool is_quiet_attribute(const struct symbol *symbol)
+{
+    static const char *const quiet[] = {
+        "unused", "cold", "hot", "noinline", "always_inline", "gnu_inline", "section", "aligned",
+        "no_instrument_function", "noreturn", "const", "pure", "format", "warn_unused_result",
+        "malloc", "packed", "error", "warning", "deprecated", "nonnull", "returns_nonnull",
+        "flatten", "no_sanitize", "noclone", "mode", "nonstring", "alloc_size", "printf",
+        "no_sanitize_address", "no_sanitize_thread", "no_sanitize_undefined", "optimize", "leaf",
+        "nothrow", "format_arg", "copy", "fallthrough", "assume_aligned", "designated_init",
+        "may_alias", "transparent_union", "no_stack_protector", "noipa", "artificial", "tainted",
+        "scanf", "target", "sentinel", "no_profile_instrument_function", "patchable_function_entry", "access", "zero_call_used_regs", "no_split_stack",
+    };
+    const char *at = symbol->at;
+    u32 length = symbol->length;
+    if (length > 4 && at[0] == '_' && at[1] == '_') {
+        at += 2;
+        length -= 4;
+    }
+    for (size_t i = 0; i < sizeof quiet / sizeof *quiet; i++)
+        if (strlen(quiet[i]) == length && memcmp(quiet[i], at, length) == 0)
+            return true;
+    return false;
+}
+
+static u32 scan_attribute(u32 i, struct item *item)
+{
+    if (word_at(i) == W_EXTENSION)
+        return i + 1;
+    if (tokens[i + 1].punct != '(')
+        odd("attribute", i);
+    u32 stop = tokens[i + 1].match;
+    if (word_at(i) != W_ATTRIBUTE)
+        return stop + 1;
+    for (u32 k = i + 3; k < stop; k++) {
+        if (tokens[k].kind != T_IDENT)
+            continue;
+        if (is(tokens[k].symbol, "__gnu_inline__") || is(tokens[k].symbol, "gnu_inline"))
+            item->gnu_inline = true;
+        if (!is_quiet_attribute(tokens[k].symbol))
+            item->is_root |= true; /* for definitions only, see below */
+        if (tokens[k + 1].punct == '(')
+            k = tokens[k + 1].match;
+    }
+    return stop + 1;
+}
+
+/* One top-level declaration; returns the index after it. */
+u32 scan_item(u32 i)
+{
+    if (item_count == item_room)
+        odd("too many declarations", i);
+    struct item *item = &items[item_count++];
+    scanned = item;
+    item->start = i;
+    if (word_at(i) == W_ASM || word_at(i) == W_STATIC_ASSERT) {
+        while (i < token_count && tokens[i].punct != ';')
+            i = tokens[i].punct == '(' ? tokens[i].match + 1 : i + 1;
+        item->end = i + 1;
+        item->is_root = true;
+        return i + 1;
+    }
+    bool typed = false, rooted = false;
+    for (;; ) {
+        enum word one = word_at(i);
+        if (one == W_TYPEDEF) item->is_typedef = true, i++;
+        else if (one == W_EXTERN) item->is_extern = true, i++;
+        else if (one == W_STATIC) item->is_static = true, i++;
+        else if (one == W_INLINE) item->is_inline = true, i++;
+        else if (one == W_QUALIFIER || one == W_REGISTER || one == W_THREAD || one == W_NORETURN) i++;
+        else if (one == W_BASIC) typed = true, i++;
+        else if (one == W_STRUCT || one == W_UNION || one == W_ENUM) typed = true, i = scan_tagged(i);
+        else if (one == W_TYPEOF) typed = true, i = tokens[i + 1].match + 1;
+        else if (one == W_ATTRIBUTE || one == W_EXTENSION || one == W_ALIGNAS) i = scan_attribute(i, item);
+        else if (one == W_NONE && !typed && is_type_name(i)) typed = true, i++;
+        else break;
+    }
+    rooted = item->is_root;
+    item->is_root = false;
+    if (tokens[i].kind == T_PUNCT && tokens[i].punct == ';') {
+        item->end = i + 1;
+        return i + 1;
+    }
+    if (!typed)
+        odd("declaration without a type", i);
+    for (;;) {
+        u32 depth = 0;
+        while (tokens[i].punct == '*' || tokens[i].punct == '(' || word_at(i) == W_QUALIFIER ||
+               word_at(i) == W_ATTRIBUTE) {
+            if (word_at(i) == W_ATTRIBUTE) {
+                i = scan_attribute(i, item);
+                continue;
+            }
+            depth += tokens[i].punct == '(';
+            i++;
+        }
+        if (!is_identifier(i))
+            odd("declarator", i);
+        declare(tokens[i].symbol, item->is_typedef ? N_TYPEDEF : N_OBJECT, item, i);
+        i++;
+        bool function = false, first = true;
+        for (;;) {
+            if (tokens[i].punct == '[') {
+                i = tokens[i].match + 1;
+            } else if (tokens[i].punct == '(') {
+                function |= first;
+                i = tokens[i].match + 1;
+            } else if (tokens[i].punct == ')' && depth > 0) {
+                depth--;
+                i++;
+                continue;
+            } else if (word_at(i) == W_ATTRIBUTE && depth > 0) {
+                i = scan_attribute(i, item);
+            } else {
+                break;
+            }
+            first = false;
+        }
+        if (depth != 0)
+            odd("declarator", i);
+        while (word_at(i) == W_ATTRIBUTE || word_at(i) == W_ASM) {
+            if (word_at(i) == W_ASM)
+                i = tokens[i + 1].match + 1;
+            else
+                i = scan_attribute(i, item);
+        }
+        rooted |= item->is_root;
+        item->is_root = false;
+        if (tokens[i].punct == '=' && tokens[i].kind == T_PUNCT) {
+            item->defines = true;
+            while (tokens[i].punct != ',' && tokens[i].punct != ';') {
+                if (i >= token_count)
+                    odd("initializer", i);
+                i = tokens[i].kind == T_PUNCT && tokens[i].punct && strchr("([{", tokens[i].punct)
+                        ? tokens[i].match + 1 : i + 1;
+            }
+        } else if (tokens[i].punct == '{') {
+            item->body = i;
+            item->defines = true;
+            i = tokens[i].match + 1;
+            break;
+        } else if (!function && !item->is_typedef && !item->is_extern) {
+            item->defines = true; /* a tentative definition, or a function by a typedef's type */
+        }
+        if (tokens[i].punct == ';') {
+            i++;
+            break;
+        }
+        if (tokens[i].punct != ',')
+            odd("declaration", i);
+        i++;
+    }
+    item->end = i;
+    if (item->is_typedef)
+        return i;
+    bool asked_only = item->is_static || (item->body && item->is_inline && item->is_extern &&
+                                          item->gnu_inline);
+    item->is_root = (item->defines && !asked_only) || rooted;
+    return i;
+}

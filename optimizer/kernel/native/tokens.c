@@ -1,0 +1,329 @@
+/* The text of a unit as tokens; arena memory; the way out when something is not understood. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unit.h"
+
+static char *arena_at, *arena_end;
+
+void *arena(size_t bytes)
+{
+    bytes = (bytes + 7) & ~(size_t)7;
+    if ((size_t)(arena_end - arena_at) < bytes) {
+        size_t block = bytes > 4u << 20 ? bytes : 4u << 20;
+        arena_at = calloc(1, block);
+        if (arena_at == NULL)
+            abort();
+        arena_end = arena_at + block;
+    }
+    void *got = arena_at;
+    arena_at += bytes;
+    return got;
+}
+
+jmp_buf give_up;
+char why[400];
+
+#define SYMBOLS (1u << 16)
+static struct symbol *symbols[SYMBOLS];
+struct token *tokens;
+u32 token_count;
+static u32 token_room;
+
+static const struct {
+    const char *text;
+    enum word word;
+    u32 basic;
+} words[] = {
+    {"typedef", W_TYPEDEF, 0}, {"extern", W_EXTERN, 0}, {"static", W_STATIC, 0},
+    {"inline", W_INLINE, 0}, {"__inline", W_INLINE, 0}, {"__inline__", W_INLINE, 0},
+    {"register", W_REGISTER, 0}, {"auto", W_AUTO, 0}, {"_Thread_local", W_THREAD, 0},
+    {"__thread", W_THREAD, 0}, {"_Noreturn", W_NORETURN, 0},
+    {"const", W_QUALIFIER, 0}, {"__const", W_QUALIFIER, 0}, {"__const__", W_QUALIFIER, 0},
+    {"volatile", W_QUALIFIER, 0}, {"__volatile", W_QUALIFIER, 0},
+    {"__volatile__", W_QUALIFIER, 0}, {"restrict", W_QUALIFIER, 0},
+    {"__restrict", W_QUALIFIER, 0}, {"__restrict__", W_QUALIFIER, 0},
+    {"void", W_BASIC, 1 << 0}, {"char", W_BASIC, 1 << 1}, {"short", W_BASIC, 1 << 2},
+    {"int", W_BASIC, 1 << 3}, {"long", W_BASIC, 1 << 4}, {"float", W_BASIC, 1 << 5},
+    {"double", W_BASIC, 1 << 6}, {"signed", W_BASIC, 1 << 3}, {"__signed", W_BASIC, 1 << 3},
+    {"__signed__", W_BASIC, 1 << 3}, {"unsigned", W_BASIC, 1 << 3}, {"_Bool", W_BASIC, 1 << 7},
+    {"__int128", W_BASIC, 1 << 8}, {"__builtin_va_list", W_BASIC, 1 << 9},
+    {"_Complex", W_BASIC, 1 << 10}, {"__complex__", W_BASIC, 1 << 10},
+    {"_Float128", W_BASIC, 1 << 12}, {"__float128", W_BASIC, 1 << 12},
+    {"__auto_type", W_AUTOTYPE, 0},
+    {"struct", W_STRUCT, 0}, {"union", W_UNION, 0}, {"enum", W_ENUM, 0},
+    {"typeof", W_TYPEOF, 0}, {"__typeof", W_TYPEOF, 0}, {"__typeof__", W_TYPEOF, 0},
+    {"__attribute__", W_ATTRIBUTE, 0}, {"__attribute", W_ATTRIBUTE, 0},
+    {"_Alignas", W_ALIGNAS, 0}, {"_Atomic", W_ATOMIC, 0}, {"__extension__", W_EXTENSION, 0},
+    {"asm", W_ASM, 0}, {"__asm", W_ASM, 0}, {"__asm__", W_ASM, 0},
+    {"_Static_assert", W_STATIC_ASSERT, 0}, {"sizeof", W_SIZEOF, 0},
+    {"_Alignof", W_ALIGNOF, 0}, {"__alignof", W_ALIGNOF, 0}, {"__alignof__", W_ALIGNOF, 0},
+    {"_Generic", W_GENERIC, 0}, {"__builtin_offsetof", W_OFFSETOF, 0},
+    {"__builtin_va_arg", W_VA_ARG, 0}, {"__builtin_types_compatible_p", W_COMPATIBLE, 0},
+    {"__builtin_choose_expr", W_CHOOSE, 0}, {"__real__", W_REAL, 0}, {"__imag__", W_REAL, 0},
+    {"if", W_IF, 0}, {"else", W_ELSE, 0}, {"while", W_WHILE, 0}, {"do", W_DO, 0},
+    {"for", W_FOR, 0}, {"switch", W_SWITCH, 0}, {"case", W_CASE, 0}, {"default", W_DEFAULT, 0},
+    {"return", W_RETURN, 0}, {"goto", W_GOTO, 0}, {"break", W_BREAK, 0},
+    {"continue", W_CONTINUE, 0}, {"__label__", W_LABEL, 0},
+    /* What they give depends on the place or on what came before. */
+    {"__COUNTER__", W_ODD, 0}, {"__builtin_LINE", W_ODD, 0}, {"__builtin_FILE", W_ODD, 0},
+    {"__builtin_FUNCTION", W_ODD, 0}, {"__builtin_call_with_static_chain", W_ODD, 0},
+    {"__builtin_shuffle", W_ODD, 0}, {"__builtin_tgmath", W_ODD, 0},
+    {"__transaction_atomic", W_ODD, 0}, {"__builtin_complex", W_ODD, 0},
+};
+
+_Noreturn void odd(const char *what, u32 at)
+{
+    u32 first = at > 4 ? at - 4 : 0;
+    int used = snprintf(why, sizeof why, "%s near:", what);
+    for (u32 i = first; i < token_count && i < at + 8 && used < (int)sizeof why - 40; i++)
+        used += snprintf(why + used, sizeof why - (size_t)used, "%s%.*s", i == at ? " >> " : " ",
+                         tokens[i].length > 30 ? 30 : (int)tokens[i].length, tokens[i].at);
+    longjmp(give_up, 1);
+}
+
+struct symbol *intern(const char *at, u32 length)
+{
+    u32 hash = 2166136261u;
+    for (u32 i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)at[i]) * 16777619u;
+    struct symbol **place = &symbols[(hash ^ hash >> 16) & (SYMBOLS - 1)];
+    for (struct symbol *one = *place; one != NULL; one = one->next)
+        if (one->hash == hash && one->length == length && memcmp(one->at, at, length) == 0)
+            return one;
+    struct symbol *new = arena(sizeof *new);
+    new->at = at;
+    new->length = length;
+    new->hash = hash;
+    new->next = *place;
+    *place = new;
+    return new;
+}
+
+bool is(const struct symbol *symbol, const char *text)
+{
+    return symbol->length == strlen(text) && memcmp(symbol->at, text, symbol->length) == 0;
+}
+
+unsigned char class_of[256]; /* 1: starts an identifier, 2: digit, 4: white space */
+
+void prepare(void)
+{
+    for (int c = 'a'; c <= 'z'; c++)
+        class_of[c] = class_of[c - 'a' + 'A'] = 1;
+    class_of['_'] = class_of['$'] = 1;
+    for (int c = 128; c < 256; c++)
+        class_of[c] = 1;
+    for (int c = '0'; c <= '9'; c++)
+        class_of[c] = 2;
+    class_of[' '] = class_of['\t'] = class_of['\n'] = class_of['\r'] = class_of['\f'] = 4;
+    class_of['\v'] = 4;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        struct symbol *symbol = intern(words[i].text, (u32)strlen(words[i].text));
+        symbol->word = words[i].word;
+        symbol->basic = words[i].basic;
+    }
+}
+
+static struct token *new_token(void)
+{
+    if (token_count + 2 > token_room) {
+        token_room = token_room ? token_room * 2 : 1u << 19;
+        tokens = grown(tokens, token_room * sizeof *tokens);
+    }
+    struct token *token = &tokens[token_count++];
+    memset(token, 0, sizeof *token);
+    return token;
+}
+
+/* '#pragma pack': from which token on structures are packed to how many bytes, 0 as usual. */
+static struct {
+    u32 from;
+    int bytes;
+} packs[256];
+static u32 pack_count;
+
+int pack_at(u32 token)
+{
+    int bytes = 0;
+    for (u32 i = 0; i < pack_count && packs[i].from <= token; i++)
+        bytes = packs[i].bytes;
+    return bytes;
+}
+
+static bool pragma_pack(const char *at, const char *stop)
+{
+    static int stack[32], depth;
+    char flat[64];
+    size_t length = 0;
+    int bytes = pack_count ? packs[pack_count - 1].bytes : 0, number;
+    for (; at < stop; at++)
+        if (*at != ' ' && *at != '\t') {
+            if (length == sizeof flat - 1)
+                return false;
+            flat[length++] = *at;
+        }
+    flat[length] = 0;
+    if (strcmp(flat, "()") == 0) {
+        bytes = 0;
+    } else if (strcmp(flat, "(pop)") == 0) {
+        if (depth == 0)
+            return false;
+        bytes = stack[--depth];
+    } else if (strncmp(flat, "(push", 5) == 0) {
+        if (depth == 32)
+            return false;
+        stack[depth++] = bytes;
+        if (strcmp(flat, "(push)") != 0 &&
+            (flat[5] != ',' || (number = atoi(flat + 6)) < 1 || (bytes = number, false)))
+            return false;
+    } else if ((number = atoi(flat + 1)) > 0 && number <= 16) {
+        bytes = number;
+    } else {
+        return false;
+    }
+    if (pack_count == sizeof packs / sizeof *packs)
+        return false;
+    packs[pack_count].from = token_count;
+    packs[pack_count++].bytes = bytes;
+    return true;
+}
+
+/* Directives that are left after preprocessing. Returns where the line ends. */
+static const char *directive(const char *at, const char *end)
+{
+    const char *stop = memchr(at, '\n', (size_t)(end - at));
+    if (stop == NULL)
+        stop = end;
+    at++;
+    while (at < stop && (*at == ' ' || *at == '\t'))
+        at++;
+    if (at < stop && class_of[(unsigned char)*at] == 2)
+        return stop; /* a line marker */
+    static const char diagnostic[] = "pragma GCC diagnostic"; /* changes messages, not code */
+    if ((size_t)(stop - at) >= sizeof diagnostic - 1 &&
+        memcmp(at, diagnostic, sizeof diagnostic - 1) == 0)
+        return stop;
+    static const char pack[] = "pragma pack";
+    if ((size_t)(stop - at) >= sizeof pack - 1 && memcmp(at, pack, sizeof pack - 1) == 0 &&
+        pragma_pack(at + sizeof pack - 1, stop))
+        return stop;
+    snprintf(why, sizeof why, "directive: %.*s", (int)(stop - at > 60 ? 60 : stop - at), at);
+    longjmp(give_up, 1);
+}
+
+static const char *quoted(const char *at, const char *end)
+{
+    char quote = *at++;
+    while (at < end && *at != quote) {
+        if (*at == '\n' || (*at == '\\' && at + 1 >= end))
+            break;
+        at += *at == '\\' ? 2 : 1;
+    }
+    if (at >= end || *at != quote) {
+        snprintf(why, sizeof why, "unfinished string");
+        longjmp(give_up, 1);
+    }
+    return at + 1;
+}
+
+void lex(const char *at, size_t length)
+{
+    const char *end = at + length;
+    bool line_start = true;
+    while (at < end) {
+        unsigned char c = (unsigned char)*at, class = class_of[c];
+        if (class == 4) {
+            line_start |= c == '\n';
+            at++;
+            continue;
+        }
+        if (c == '#' && line_start) {
+            at = directive(at, end);
+            continue;
+        }
+        line_start = false;
+        struct token *token = new_token();
+        token->at = at;
+        if (class == 1) {
+            const char *start = at;
+            while (at < end && (class_of[(unsigned char)*at] & 3))
+                at++;
+            if (at < end && (*at == '"' || *at == '\'') && at - start <= 2 &&
+                (*start == 'L' || *start == 'u' || *start == 'U')) {
+                token->kind = *at == '"' ? T_STRING : T_CHAR;
+                at = quoted(at, end);
+            } else {
+                token->kind = T_IDENT;
+                token->symbol = intern(start, (u32)(at - start));
+            }
+        } else if (class == 2 || (c == '.' && at + 1 < end &&
+                                  class_of[(unsigned char)at[1]] == 2)) {
+            token->kind = T_NUMBER;
+            at++;
+            while (at < end && ((class_of[(unsigned char)*at] & 3) || *at == '.' ||
+                                ((*at == '+' || *at == '-') && strchr("eEpP", at[-1]) &&
+                                 !(at - token->at > 1 && (token->at[1] | 32) == 'x' &&
+                                   (at[-1] | 32) == 'e'))))
+                at++;
+        } else if (c == '"' || c == '\'') {
+            token->kind = c == '"' ? T_STRING : T_CHAR;
+            at = quoted(at, end);
+        } else {
+            token->kind = T_PUNCT;
+            token->punct = (char)c;
+            char d = at + 1 < end ? at[1] : 0, e = at + 2 < end ? at[2] : 0;
+            u32 taken = 1;
+            if ((c == '<' || c == '>') && d == (char)c)
+                taken = e == '=' ? 3 : 2;
+            else if (c == '.' && d == '.' && e == '.')
+                taken = 3;
+            else if (c == '-' && d == '>')
+                taken = 2;
+            else if ((c == '+' || c == '-' || c == '&' || c == '|') && d == (char)c)
+                taken = 2;
+            else if (d == '=' && strchr("+-*/%&|^<>=!", c))
+                taken = 2;
+            if (!strchr("()[]{}<>.,;:?=+-*/%&|^~!", c)) {
+                snprintf(why, sizeof why, "character 0x%02x", c);
+                longjmp(give_up, 1);
+            }
+            if (taken > 1)
+                token->code = (unsigned short)((unsigned char)at[0] << 8 | (unsigned char)at[1]);
+            if (taken == 3)
+                token->code |= 0x80; /* <<= >>= ... */
+            if (taken > 1)
+                token->punct = 0;
+            at += taken;
+        }
+        token->length = (u32)(at - token->at);
+    }
+    new_token()->kind = T_END;
+    token_count--;
+}
+
+void match_brackets(void)
+{
+    u32 room = 1024, depth = 0, *open = grown(NULL, room * sizeof *open);
+    for (u32 i = 0; i < token_count; i++) {
+        char c = tokens[i].kind == T_PUNCT ? tokens[i].punct : 0;
+        if (c == '(' || c == '[' || c == '{') {
+            if (depth == room)
+                open = grown(open, (room *= 2) * sizeof *open);
+            open[depth++] = i;
+        } else if (c == ')' || c == ']' || c == '}') {
+            if (depth == 0)
+                odd("bracket", i);
+            u32 other = open[--depth];
+            if (tokens[other].punct != (c == ')' ? '(' : c == ']' ? '[' : '{'))
+                odd("bracket", i);
+            tokens[other].match = i;
+            tokens[i].match = other;
+        }
+    }
+    if (depth != 0)
+        odd("bracket", open[depth - 1]);
+    free(open);
+}

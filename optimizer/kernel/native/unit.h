@@ -1,0 +1,259 @@
+/* A unit being reduced: what the parts of the reduction share (see reduce.c). */
+#ifndef UNIT_H
+#define UNIT_H
+
+#include <setjmp.h>
+
+#include "objcache.h"
+
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+enum kind { T_END, T_IDENT, T_NUMBER, T_STRING, T_CHAR, T_PUNCT };
+
+enum word {
+    W_NONE,
+    W_TYPEDEF, W_EXTERN, W_STATIC, W_INLINE, W_REGISTER, W_AUTO, W_THREAD, W_NORETURN,
+    W_QUALIFIER, W_BASIC, W_AUTOTYPE,
+    W_STRUCT, W_UNION, W_ENUM, W_TYPEOF, W_ATTRIBUTE, W_ALIGNAS, W_ATOMIC,
+    W_EXTENSION, W_ASM, W_STATIC_ASSERT,
+    W_SIZEOF, W_ALIGNOF, W_GENERIC, W_OFFSETOF, W_VA_ARG, W_COMPATIBLE, W_CHOOSE, W_REAL,
+    W_IF, W_ELSE, W_WHILE, W_DO, W_FOR, W_SWITCH, W_CASE, W_DEFAULT, W_RETURN, W_GOTO,
+    W_BREAK, W_CONTINUE, W_LABEL, W_ODD,
+};
+
+struct symbol {
+    const char *at;
+    u32 length, hash;
+    enum word word;
+    u32 basic; /* kind bit of a basic type's word */
+    struct symbol *next;
+    struct name *name;   /* ordinary identifier of file scope */
+    struct tag *tag;     /* structure, union or enumeration of file scope */
+    struct local *local; /* innermost ordinary identifier of a block */
+    struct tag *local_tag;
+};
+
+struct token {
+    const char *at;
+    u32 length;
+    unsigned char kind;
+    char punct;           /* first character; two and more characters: see code */
+    unsigned short code;  /* punctuator: its characters, 8 bits each, the last two */
+    u32 match;            /* bracket: its partner's index */
+    union {
+        struct symbol *symbol;
+        struct record *record;
+        struct enumeration *enumeration;
+    };
+};
+
+#define CODE(a, b) ((a) << 8 | (b))
+#define CODE3(a, b) (CODE(a, b) | 0x80)
+
+#define B_POINTER (1u << 16)
+#define B_ENUM (1u << 17)
+#define B_LONG_LONG (1u << 18)
+
+enum shape { S_UNKNOWN, S_BASIC, S_POINTER, S_ARRAY, S_FUNCTION, S_RECORD };
+
+struct parameter {
+    struct symbol *symbol;
+    struct type *type;
+};
+
+struct type {
+    enum shape shape;
+    u32 basic;         /* kinds that may set the alignment, for S_BASIC */
+    u64 attributes;    /* hash of attributes that change the layout, 0 without */
+    struct type *to;   /* pointed to, element, returned */
+    struct record *record;
+    struct parameter *parameters;
+    u32 parameter_count;
+};
+
+struct item { /* one top-level declaration */
+    u32 start, end;
+    u32 body;    /* index of the function's brace, 0 without */
+    bool is_static, is_extern, is_inline, is_typedef, is_root, reached, gnu_inline, defines;
+    struct part *parts; /* structures and enumerations defined in it, last one first */
+};
+
+struct part {
+    struct record *record;
+    struct enumeration *enumeration;
+    struct part *next;
+};
+
+struct declaration { /* one declaration of a name */
+    struct item *item;
+    struct declaration *next;
+};
+
+enum what { N_OBJECT, N_TYPEDEF, N_CONSTANT };
+
+struct name {
+    struct symbol *symbol;
+    enum what what;
+    struct declaration *first, *last;
+    struct enumeration *enumeration;
+    struct type *type;
+    bool reached, resolving;
+    signed char copies; /* calls a memory builtin: 0 not asked, 1 yes, -1 no, 2 being asked */
+};
+
+struct local {
+    struct symbol *symbol;
+    enum what what;
+    struct type *type;
+    u32 frame;
+    struct local *outer, *before;
+};
+
+struct tag {
+    struct symbol *symbol;
+    struct record *record;
+    struct enumeration *enumeration;
+    u32 frame;
+    struct tag *outer, *before;
+};
+
+struct enumeration {
+    u32 head, body, tail; /* 'enum', '{', one past the attributes */
+    bool reached;
+};
+
+struct member {
+    struct symbol *symbol; /* NULL: an unnamed structure or union */
+    struct type *type;
+    u32 unit;
+    bool is_bit_field;
+};
+
+struct unit { /* one declaration in a structure */
+    u32 start, end;
+    bool marked;
+};
+
+struct record {
+    struct symbol *tag;
+    bool is_union, is_local, parsed, parsing, complete, queued;
+    u32 head, body, tail; /* 'struct', '{' (0: not seen), one past the attributes */
+    struct member *members;
+    u32 member_count, member_room;
+    struct unit *units;
+    u32 unit_count, unit_room;
+    u32 kept; /* units that are kept: 0..kept-1 */
+    /* what may set the alignment */
+    bool measured, measuring;
+    u32 basic;
+    u64 attributes[16];
+    u32 attribute_count;
+};
+
+struct scope {
+    struct local *locals;
+    struct tag *tags;
+};
+
+struct specifiers {
+    bool is_typedef, is_extern, is_static, is_auto_type;
+    u64 layout;
+};
+
+/* tokens.c: the text as tokens */
+
+extern jmp_buf give_up;
+extern char why[400];
+extern struct token *tokens;
+extern unsigned char class_of[256];
+extern u32 token_count;
+void *arena(size_t bytes);
+_Noreturn void odd(const char *what, u32 at);
+struct symbol *intern(const char *at, u32 length);
+bool is(const struct symbol *symbol, const char *text);
+void prepare(void);
+int pack_at(u32 token);
+void lex(const char *at, size_t length);
+void match_brackets(void);
+
+/* declarations.c: what a unit declares, and where */
+
+extern struct item *items;
+extern struct type unknown_type;
+extern struct type int_type;
+extern struct type void_type;
+extern struct type char_type;
+extern struct type void_pointer;
+extern struct type string_type;
+extern u32 p;
+extern u32 frame;
+extern u32 item_count, item_room;
+struct type *type_of(enum shape shape, struct type *to);
+void want(char punct);
+bool is_identifier(u32 i);
+u32 skip_attributes(u32 i);
+bool is_type_name(u32 i);
+u32 scan_item(u32 i);
+
+static inline bool at(char punct)
+{
+    return tokens[p].kind == T_PUNCT && tokens[p].punct == punct;
+}
+
+static inline bool at_code(unsigned code)
+{
+    return tokens[p].kind == T_PUNCT && tokens[p].code == code;
+}
+
+static inline enum word word_at(u32 i)
+{
+    return tokens[i].kind == T_IDENT ? tokens[i].symbol->word : W_NONE;
+}
+
+static inline enum word word(void)
+{
+    return word_at(p);
+}
+
+/* types.c: types, structures, and what is used of them */
+
+extern bool marking;
+extern u64 layout;
+void reach_item(struct item *item);
+void reach(struct name *name);
+void need_complete(struct type *type);
+void use_value(struct type *type);
+void step(struct type *type);
+void bind(struct symbol *symbol, enum what what, struct type *type);
+struct scope open_scope(void);
+void close_scope(struct scope scope);
+bool is_type_start(u32 i);
+bool is_declaration_start(u32 i);
+void parse_attributes(void);
+struct type *parse_specifiers(struct specifiers *found);
+struct type *parse_declarator(struct type *base, struct symbol **symbol);
+struct type *parse_type_name(void);
+struct type *resolve(struct name *name);
+struct type *take_member(struct type *type);
+void mark_record(struct record *record);
+void mark_enumeration(struct enumeration *enumeration);
+void measure(struct record *record);
+
+/* expressions.c: what code uses */
+
+/* Functions that the compiler knows, and calls where the source does not. */
+extern const char *const known_functions[];
+extern const size_t known_function_count;
+struct type *parse_unary(void);
+struct type *parse_conditional(void);
+struct type *parse_assignment(void);
+struct type *parse_expression(void);
+void parse_initializer(void);
+struct type *parse_compound(void);
+
+/* reduce.c: what is yet to be looked at */
+
+void enqueue(struct item *item, struct record *record, struct enumeration *enumeration);
+
+#endif

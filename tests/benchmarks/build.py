@@ -1,0 +1,268 @@
+"""Seconds a variant, four ways: clean, warm kbuild, warm kbuild with ccache, and reuse of objects.
+
+The variants are those that a real search asked for, in its order, and single toggles between them.
+Each way has an output tree of its own; all start empty. Every vmlinux is compared with that of the
+clean build of the same variant. What is finished is written at once, so a run that was cut short
+goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from optimizer.cli import workshop
+from optimizer.errors import UserError
+from optimizer.kernel.kbuild import BuildTree
+from optimizer.kernel.kconfig import SymbolTree
+from optimizer.kernel.objects import ObjectStore
+from optimizer.records import Assignment
+from optimizer.settings import StudySettings, cache_folder, environment, load_study
+
+WAYS = ("clean", "kbuild", "ccache", "memtotal")
+SEQUENCE = Path(__file__).parent / "data" / "build-variants.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant built one way.
+
+    ``objects_asked`` is what kbuild called the compiler for, ``objects_compiled`` what was compiled
+    of it, ``objects_changed`` how many files of objects have other bytes than before the build.
+    """
+
+    variant: str
+    way: str
+    wall_seconds: float
+    cpu_seconds: float
+    objects_asked: int
+    objects_compiled: int
+    objects_changed: int
+    vmlinux_identical: bool
+
+
+class Way:
+    """One way of building: a tree, and the environment in which make runs."""
+
+    def __init__(self, name: str, settings: StudySettings, folder: Path, jobs: int) -> None:
+        self.name = name
+        self._folder = folder
+        env = environment()
+        self._store: ObjectStore | None = None
+        if name == "ccache":
+            env = _ccache(settings.kernel.cross_compile, folder, env)
+        elif name == "memtotal":
+            self._store = empty_store(settings, folder)
+        self._env = env
+        tree = BuildTree.open(settings.kernel, folder / name, env, jobs, self._store)
+        if tree is None:
+            raise UserError(f"{folder / name} is in use.", "Wait for the other benchmark to end.")
+        self.tree = tree
+
+    def build(self, config: str) -> tuple[dict[str, float], dict[str, str]]:
+        """Build a .config; figures of the build, and digests of what it left.
+
+        Raises:
+            UserError: it does not build.
+        """
+        if self.name == "clean":
+            self.tree.empty()
+        before = self.tree.fingerprint()
+        misses, cpu = self._misses(), _cpu()
+        done = self.tree.build(config, self._folder / f"{self.name}.log")
+        cpu = _cpu() - cpu
+        if not done.ok:
+            raise UserError(f"The {self.name} build failed: {done.errors}.", f"See {done.log}.")
+        after = self.tree.fingerprint()
+        compiled = done.objects - done.reused
+        if self.name == "ccache":
+            compiled = self._misses() - misses
+        return {
+            "wall_seconds": round(done.seconds, 2),
+            "cpu_seconds": round(cpu, 2),
+            "objects_asked": done.objects,
+            "objects_compiled": compiled,
+            "objects_changed": sum(
+                before.get(path) != after[path] for path in after if path.endswith(".o")
+            ),
+        }, after
+
+    def _misses(self) -> int:
+        """Compilations that ccache could not spare so far."""
+        if self.name != "ccache":
+            return 0
+        said = subprocess.run(
+            ["ccache", "--print-stats"], env=self._env, capture_output=True, text=True, check=True
+        ).stdout
+        figures = dict(line.split("\t") for line in said.splitlines())
+        return sum(int(figures[name]) for name in ("cache_miss", "preprocessor_error"))
+
+
+def empty_store(settings: StudySettings, folder: Path) -> ObjectStore:
+    """A store that begins empty.
+
+    Raises:
+        UserError: objects cannot be reused with this compiler.
+    """
+    kernel = settings.kernel
+    store = ObjectStore.open(folder / "store", kernel.cross_compile, environment(), kernel.cache_gb)
+    if store is None:
+        raise UserError(f"No objects can be reused with {kernel.cross_compile}gcc.")
+    return store
+
+
+def _ccache(cross_compile: str, folder: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """ccache in front of the compiler, under the compiler's own name.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    program = shutil.which("ccache")
+    if program is None:
+        raise UserError("ccache is not installed.", "Run: sudo apt install ccache")
+    links = folder / "ccache-bin"
+    links.mkdir(parents=True, exist_ok=True)
+    link = links / f"{cross_compile}gcc"
+    if not link.is_symlink():
+        link.symlink_to(program)
+    return dict(env) | {
+        "PATH": f"{links}{os.pathsep}{env['PATH']}",
+        "CCACHE_DIR": str(folder / "ccache-store"),
+    }
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def config_of(symbols: SymbolTree, settings: StudySettings, values: Mapping[str, str]) -> str:
+    """The whole .config of a variant; the study's gates are on in all of them."""
+    gates = dict.fromkeys(settings.options.gate, "y")
+    return symbols.resolve(Assignment(gates | dict(values))).text
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Build what is not built yet, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="make bench-build")
+    parser.add_argument("--study", default="versatilepb")
+    parser.add_argument("--variants", type=int, default=0, help="the first N; 0: all")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("results/bench/build.json"))
+    parser.add_argument("--afresh", action="store_true", help="forget what is finished")
+    asked = parser.parse_args(arguments)
+    sequence = json.loads(SEQUENCE.read_text(encoding="utf-8"))[: asked.variants or None]
+    settings = load_study(asked.study)
+    folder = cache_folder() / "bench"
+    if asked.afresh:
+        shutil.rmtree(folder, ignore_errors=True)
+        asked.output.unlink(missing_ok=True)
+    rows = _read(asked.output)
+    if not rows:
+        shutil.rmtree(folder, ignore_errors=True)  # every way starts from nothing
+    symbols = workshop.symbol_tree(settings)
+    ways = [Way(name, settings, folder, asked.jobs) for name in WAYS]
+    screen = Console(width=None if sys.stdout.isatty() else 140)
+    last = ""
+    for one in sequence:
+        config = config_of(symbols, settings, one["values"])
+        if sum(row.variant == one["variant"] for row in rows) == len(WAYS):
+            last = config
+            continue
+        rows = [row for row in rows if row.variant != one["variant"]]
+        found: list[Row] = []
+        vmlinux = ""
+        for way in ways:
+            screen.print(f"{one['variant']}: {way.name} ...")
+            if last and way.name != "clean":
+                way.build(last)  # after an interruption: as the variant before left it
+            figures, left = way.build(config)
+            vmlinux = vmlinux or left["vmlinux"]
+            same = left["vmlinux"] == vmlinux
+            found.append(Row(one["variant"], way.name, **figures, vmlinux_identical=same))  # type: ignore[arg-type]
+        rows += found
+        last = ""
+        _write(asked.output, rows)
+    show([row for row in rows if row.variant in {one["variant"] for one in sequence}], screen)
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_suffix(".part")
+    half.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    half.replace(path)
+
+
+def show(rows: Sequence[Row], screen: Console) -> None:
+    """Print a table of the variants and one of the sums."""
+    table = Table(box=None)
+    for title in ("variant", "way", "wall s", "CPU s", "asked", "compiled", "changed", "to ours",
+                  "vmlinux"):  # fmt: skip
+        table.add_column(title, justify="left" if title in ("variant", "way") else "right")
+    by_variant: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_variant.setdefault(row.variant, {})[row.way] = row
+    for variant, four in by_variant.items():
+        for way in WAYS:
+            row = four[way]
+            table.add_row(
+                variant if way == WAYS[0] else "", way, f"{row.wall_seconds:.1f}",
+                f"{row.cpu_seconds:.1f}", str(row.objects_asked), str(row.objects_compiled),
+                str(row.objects_changed),
+                f"{row.wall_seconds / four['memtotal'].wall_seconds:.2f}",
+                "identical" if row.vmlinux_identical else "DIFFERENT",
+            )  # fmt: skip
+    screen.print(table)
+    # The first variant fills trees and caches; it is the same work for all but our store.
+    later = [row for row in rows if row.variant != rows[0].variant] or list(rows)
+    total = Table(box=None, title=f"without the first: {len(later) // len(WAYS)} variants")
+    for title in ("way", "wall s", "CPU s", "asked", "compiled", "changed", "wall to ours",
+                  "CPU to ours"):  # fmt: skip
+        total.add_column(title, justify="left" if title == "way" else "right")
+    sums = {
+        way: {
+            name: sum(float(asdict(row)[name]) for row in later if row.way == way)
+            for name in ("wall_seconds", "cpu_seconds", "objects_asked", "objects_compiled",
+                         "objects_changed")
+        }
+        for way in WAYS
+    }  # fmt: skip
+    for way, one in sums.items():
+        total.add_row(
+            way, f"{one['wall_seconds']:.0f}", f"{one['cpu_seconds']:.0f}",
+            *(f"{one[f'objects_{name}']:.0f}" for name in ("asked", "compiled", "changed")),
+            f"{one['wall_seconds'] / sums['memtotal']['wall_seconds']:.2f}",
+            f"{one['cpu_seconds'] / sums['memtotal']['cpu_seconds']:.2f}",
+        )  # fmt: skip
+    screen.print(total)
+    kbuild, ours = sums["kbuild"], sums["memtotal"]
+    needless = kbuild["objects_compiled"] - kbuild["objects_changed"]
+    spared = kbuild["objects_compiled"] - ours["objects_compiled"]
+    if needless > 0:
+        screen.print(
+            f"warm kbuild compiled {needless:.0f} objects whose bytes stayed the same; "
+            f"{spared:.0f} objects ({spared / needless:.0%}) were not compiled with reuse"
+        )
+    wrong = sum(not row.vmlinux_identical for row in rows)
+    screen.print(f"vmlinux differs from the clean build's in {wrong} of {len(rows)} builds")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
