@@ -8,6 +8,9 @@ import click
 
 from optimizer import __version__
 from optimizer.cli.doctor import doctor
+from optimizer.cli.explain import explain
+from optimizer.cli.floor import floor
+from optimizer.cli.initaudit import init_audit
 from optimizer.cli.results import export, review, show, status
 from optimizer.cli.run import run
 from optimizer.cli.verify import verify
@@ -27,7 +30,8 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, run, status, review, show, export, verify):
+_COMMANDS = (doctor, run, status, review, show, explain, init_audit, floor, export, verify)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

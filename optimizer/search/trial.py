@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optimizer.board import smoke
 from optimizer.errors import MachineFault
-from optimizer.kernel import elf, ownership
+from optimizer.kernel import contents, elf, ownership
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import config_digest
 from optimizer.memory import bootlog
@@ -24,12 +24,14 @@ from optimizer.records import (
     BootResult,
     BootState,
     BuildResult,
+    Ledger,
     Measurement,
+    ObjectContents,
     Outcome,
     ResolvedConfig,
     Trial,
 )
-from optimizer.search import prior
+from optimizer.search import explanation, prior
 from optimizer.search.prior import Traces
 from optimizer.settings import BoardSettings, StudySettings, Suite
 
@@ -116,7 +118,7 @@ class Slot:
         Args:
             variant: what to build.
             log_dir: folder for build.log and console.log; made afresh.
-            on_phase: called with (phase, detail): configure, build, boot, smoke.
+            on_phase: called with (phase, detail): configure, build, boot, smoke, explain.
             cancel: set to give up.
 
         Raises:
@@ -129,6 +131,7 @@ class Slot:
         build = self.build(variant.resolved.text, log_dir / "build.log", on_phase, cancel)
         boot: BootResult | None = None
         measurement: Measurement | None = None
+        ledger: Ledger | None = None
         outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
         if build.ok and build.image is not None:
             boot = self.boot(build.image, log_dir, on_phase, cancel)
@@ -141,6 +144,8 @@ class Slot:
                     first, boot = reason, again
                     outcome, _, measurement = judge(again)
                     reason = f"only on the second boot; the first: {first}"
+            if measurement is not None:
+                ledger = self.explain(build.image, log_dir / "explain", on_phase, cancel)
         resolved = variant.resolved
         if (used := config_digest(build.config_text)) != resolved.digest:
             # The kernel's own tools have the last word on what was built.
@@ -163,6 +168,7 @@ class Slot:
             seconds=time.monotonic() - started,
             log_dir=log_dir,
             tools=self._tools,
+            ledger=ledger,
         )
 
     def build(
@@ -200,6 +206,40 @@ class Slot:
         settings = self._settings
         return self._boot(settings.board, image, settings.suites, log_dir, on_phase, cancel)
 
+    def boot_with(
+        self,
+        image: Path,
+        log_dir: Path,
+        on_phase: PhaseReport,
+        cancel: threading.Event,
+        *,
+        memory_mb: int,
+        command_line: str,
+    ) -> BootResult:
+        """Boot the image and run the study's checks on a board that differs in its memory.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        board = self._settings.board.model_copy(
+            update={"memory_mb": memory_mb, "command_line": command_line}
+        )
+        return self._boot(board, image, self._settings.suites, log_dir, on_phase, cancel)
+
+    def contents(self) -> list[ObjectContents]:
+        """What is in the objects of the image that the tree just built.
+
+        Raises:
+            MachineFault: they cannot be read.
+        """
+        kernel = self._settings.kernel
+        try:
+            return contents.contents(
+                kernel.tree, self._tree.folder, kernel.cross_compile, self._env
+            )
+        except (OSError, ValueError) as error:
+            raise MachineFault(f"The built objects cannot be read: {error}.") from error
+
     def _boot(
         self,
         board: BoardSettings,
@@ -227,6 +267,36 @@ class Slot:
         if cancel.is_set():
             raise Cancelled
         return boot
+
+    def explain(
+        self, image: Path, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
+    ) -> Ledger | None:
+        """Boot the image that the tree just built once more, and say where its RAM went.
+
+        Returns:
+            None when it does not boot this time, or vmlinux has no symbols.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        on_phase("explain", "")
+        try:
+            found = explanation.explain(
+                self._settings.board,
+                image,
+                self._tree.folder / "vmlinux",
+                self._device_tree,
+                self._settings.initramfs,
+                fresh_folder(log_dir),
+                cancel=cancel,
+            )
+        except MachineFault:
+            if cancel.is_set():
+                raise Cancelled from None
+            raise
+        if cancel.is_set():
+            raise Cancelled
+        return found
 
     def trace(
         self, config: str, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event

@@ -582,6 +582,8 @@ _PARTS: Mapping[str, str] = {
         ("measurements", "trial"),
         ("meminfo", "name"),
         ("tools", "name"),
+        ("ledgers", "trial"),
+        ("ledger_entries", "position"),
     )
 }
 

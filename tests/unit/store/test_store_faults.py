@@ -246,6 +246,7 @@ def test_released_migrations_are_never_edited() -> None:
         "0001_trials": "3d501304e81e943b",
         "0002_image_sha256": "237f23bc930f4291",
         "0003_no_image_paths": "3dfc6c1d82a71b7b",
+        "0005_ledgers": "5d123b10165d40b7",
     }
 
 
