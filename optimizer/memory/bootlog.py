@@ -15,7 +15,7 @@ from optimizer.errors import UserError
 from optimizer.records import Measurement
 
 # A log is a few hundred lines. These bound what a file of anything else can cost.
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20
 MOST_LINE_BYTES = 2048
 MOST_LINES = 50_000
 # No machine has so much memory; a longer number is no figure.
@@ -183,7 +183,7 @@ def _clean(raw: str) -> str:
     line = _ESCAPE.sub("", raw).rstrip("\r\n \t")
     if "kernel: " in line or ("[" in line and not line.startswith(("[", "<"))):
         line = _LOGGER.sub("", line, count=1)
-    return _STAMP.sub("", line, count=1)
+    return _STAMP.sub("", line.lstrip(), count=1).strip()
 
 
 def read_figures(lines: Iterable[str]) -> LogFigures:

@@ -30,7 +30,8 @@ ANCHOR_BYTES = 4095
 PAGE_BYTES = 4096
 # Walked while booting and freed: include/asm-generic/vmlinux.lds.h, INIT_CALLS, INIT_SETUP.
 _CALLED_AT_BOOT = (".initcall", ".con_initcall", ".security_initcall", ".init.setup")
-_FREED = (".init", ".exit", ".meminit", ".initcall", ".con_initcall", ".security_initcall")
+# Not .exit, which must not call .init, and not .meminit, which a kernel with memory hotplug keeps.
+_FREED = (".init", ".initcall", ".con_initcall", ".security_initcall")
 _PLAIN = (".text", ".data", ".bss", ".rodata")
 # Sections with rules of their own: entry code, locking, probes, what must not be instrumented.
 _SPECIAL = (
@@ -254,7 +255,7 @@ def _table(user: _Key | str) -> bool:
 def _data(user: _Key | str) -> bool:
     """Whether a user is a table in freed data: it may be copied to where it stays."""
     section = user if isinstance(user, str) else user[1]
-    return not section.startswith((".init.text", ".exit.text"))
+    return not section.startswith(".init.text")
 
 
 def _users_of_value(image: _Image, key: _Key) -> list[_Key | str]:
