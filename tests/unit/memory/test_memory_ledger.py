@@ -301,7 +301,9 @@ regions = st.lists(
 
 
 @given(regions, regions)
-def test_a_map_is_a_set_of_bytes(added: list[tuple[int, int]], taken: list[tuple[int, int]]) -> None:
+def test_a_map_is_a_set_of_bytes(
+    added: list[tuple[int, int]], taken: list[tuple[int, int]]
+) -> None:
     found = RegionMap(Region(start, end, "x") for start, end in added)
     bytes_ = bytearray(PAGES * 4096)
     for start, end in added:
