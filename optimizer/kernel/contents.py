@@ -69,21 +69,34 @@ def contents(
     for path in sorted(built(output)):
         if linked and path not in linked:
             continue  # left there by a configuration that was built before
-        raw = elf.raw_object(output / path)
-        found.append(
-            ObjectContents(
-                path,
-                rules.options(path),
-                sum(
-                    one.bytes
-                    for one in raw.sections
-                    if one.allocated and not one.name.startswith(_NOT_KEPT)
-                ),
-                tuple(_definitions(raw)),
-                tuple(_references(raw)),
-            )
-        )
+        found.append(object_contents(output / path, path, rules.options(path)))
     return found
+
+
+def object_contents(file: Path, path: str, options: frozenset[str]) -> ObjectContents:
+    """What is in one object.
+
+    Args:
+        file: the object.
+        path: what to call it.
+        options: those that bring it.
+
+    Raises:
+        ValueError: it is no ELF file.
+        OSError: it cannot be read.
+    """
+    raw = elf.raw_object(file)
+    return ObjectContents(
+        path,
+        options,
+        sum(
+            one.bytes
+            for one in raw.sections
+            if one.allocated and not one.name.startswith(_NOT_KEPT)
+        ),
+        tuple(_definitions(raw)),
+        tuple(_references(raw)),
+    )
 
 
 def _linked(output: Path, cross_compile: str, env: Mapping[str, str]) -> set[str]:
@@ -113,11 +126,6 @@ def _linked(output: Path, cross_compile: str, env: Mapping[str, str]) -> set[str
             ) from error
         found |= set(said.stdout.split())
     return found
-
-
-def sections_freed(name: str) -> bool:
-    """Whether a section of that name is given back after boot."""
-    return name.startswith(_FREED)
 
 
 def _kind(raw: RawObject, index: int) -> str:

@@ -127,7 +127,9 @@ def test_every_trial_has_its_logs_and_nothing_large(finished: World) -> None:
         logs = {path.name for path in trial.log_dir.iterdir()}
         # What did not pass was booted twice.
         twice = {"again"} if trial.outcome in (Outcome.BOOT_FAILED, Outcome.SMOKE_FAILED) else set()
-        boots = {"console.log", "qemu.log"} | twice if built else set()
+        # What came to its shell was booted once more to tell where its memory is.
+        told = {"explain"} if trial.measurement is not None else set()
+        boots = {"console.log", "qemu.log"} | twice | told if built else set()
         assert logs == {"build.log"} | boots
 
 

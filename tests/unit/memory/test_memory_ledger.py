@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -314,7 +315,7 @@ def test_a_map_is_a_set_of_bytes(
         bytes_[start:end] = bytes(end - start)
     assert found.bytes == sum(bytes_)
     order = [(one.start, one.end) for one in found.regions]
-    assert all(first[1] <= second[0] for first, second in zip(order, order[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(order))
 
 
 @given(regions, st.lists(st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)), max_size=4))
