@@ -1,4 +1,4 @@
-"""``memtotal explain`` on logs and on studies' databases: what is printed, and what bad input gets."""
+"""``memtotal explain`` on logs and on studies: what is printed, and what bad input gets."""
 
 from __future__ import annotations
 
