@@ -57,7 +57,9 @@ _TABLE = re.compile(
 _DMA_POOL = re.compile(
     rf"^DMA: preallocated (?P<kb>{_NUMBER}) KiB (?:pool|GFP_KERNEL pool) for atomic"
 )
-_MEMBLOCK = re.compile(r"^\s*(?:memblock_\w+: |(?:memory|reserved)(?:\[0x|\.\w+\[)|MEMBLOCK)")
+# Those made with HASH_EARLY, before the page allocator; where the Memory: line stands among them
+# tells nothing since 6.11.
+_EARLY_TABLES = frozenset({"PID", "Dentry cache", "Dentry-cache", "Inode-cache"})
 _INTERESTING = (
     b"Memory: ", b"Linux version", b"Freeing ", b"hash table entries", b"memblock_", b"[0x",
     b".init", b".text", b".data", b".bss", b"DMA: pre", b" kB", b"HugePages", b"MEMBLOCK",
@@ -215,7 +217,7 @@ def read_figures(lines: Iterable[str]) -> LogFigures:
         elif match := _TABLE.match(line):
             table = HashTable(match["name"], int(match["bytes"]), "vmalloc" in match["rest"])
             if table not in early and table not in late:
-                (late if found.memory_line else early).append(table)
+                (early if table.name in _EARLY_TABLES and not table.virtual else late).append(table)
         elif match := _DMA_POOL.match(line):
             found = replace(found, dma_pool_kb=int(match["kb"]))
         elif match := _MEMINFO_LINE.match(line):
@@ -223,8 +225,7 @@ def read_figures(lines: Iterable[str]) -> LogFigures:
     found = replace(
         found,
         early_tables=tuple(early),
-        # Before 6.10 or so the Memory: line comes first; a table made from virtual memory is there
-        # in vmalloc's figures.
+        # One made from virtual memory is in vmalloc's figures.
         late_tables=tuple(one for one in late if not one.virtual),
         meminfo_kb=meminfo,
     )
@@ -295,8 +296,12 @@ def _with_freed(found: LogFigures, freed: list[tuple[str, int]]) -> LogFigures:
 
 
 def _with_mem_total(found: LogFigures, meminfo: dict[str, int], notes: list[str]) -> LogFigures:
-    """MemTotal as /proc/meminfo has it, or as it follows: what was available when the page
-    allocator took over, and what was given back to it later."""
+    """MemTotal as /proc/meminfo has it, or as it follows: what the page allocator was given at
+    first, and what was given back to it later.
+
+    Since 3.11 what it was given is all that is not reserved; what is free when the line is printed
+    is less since 6.11. Before, the total may count holes, and nothing is taken yet.
+    """
     if "MemTotal" in meminfo:
         return replace(found, mem_total_kb=meminfo["MemTotal"], notes=tuple(notes))
     init = found.freed_init_kb if found.freed_init_kb is not None else found.init_kb
@@ -309,7 +314,11 @@ def _with_mem_total(found: LogFigures, meminfo: dict[str, int], notes: list[str]
             "MemTotal is not known: whether it counts the CMA area depends on who owns that area"
         )
     else:
-        total = found.available_kb + init + (found.freed_initrd_kb or 0)
+        given = found.available_kb
+        new = "rwdata" in found.memory_line
+        if new and found.total_kb is not None and found.reserved_kb is not None:
+            given = found.total_kb - found.reserved_kb
+        total = given + init + (found.freed_initrd_kb or 0)
         if found.freed_init_kb is None:
             notes.append("the log ends before .init is freed; an initrd would add to MemTotal")
         return replace(found, mem_total_kb=total, mem_total_derived=True, notes=tuple(notes))

@@ -473,6 +473,7 @@ def _page_directories(ledger: Ledger, statm: str) -> list[LedgerEntry]:
     spaces = sum(1 for line in statm.splitlines() if re.match(r"[1-9]\d*( \d+){6}\s*$", line))
     if not size or not spaces:
         return []
+    spaces += 1  # the shell named the files before it started what reads them
     return [
         LedgerEntry(
             Part.TAKEN, "page directories of programs", size * spaces, f"{spaces} address spaces"

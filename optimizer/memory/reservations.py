@@ -43,7 +43,8 @@ _DUMP = re.compile(
 _HASH = re.compile(
     r"^(?P<name>[\w -]{1,40}) hash table entries: \d+ \(order: -?\d+, (?P<bytes>\d+) by"
 )
-_END = re.compile(r"^Memory: \d")
+# The page allocator has taken over: its figures (much later since 6.11), the slab allocator's line.
+_END = re.compile(r"^(Memory: \d|SLUB: |NR_IRQS)")
 _TRACE = re.compile(r"^Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/")
 _REGISTER = re.compile(r"\bR(\d\d)=([0-9a-f]{8})\b")
 

@@ -196,7 +196,7 @@ def test_down_to_mem_free_and_mem_available() -> None:
     assert taken["hash table: Table-perturb"] == 256
     assert taken["DMA pool for atomic allocations"] == 256
     assert taken["memory for devices"] == 940
-    assert taken["page directories of programs"] == 2 * 16
+    assert taken["page directories of programs"] == 3 * 16
     assert taken["free, on the processors' lists"] == 155 * 4
     assert taken["kernel stacks"] == 232
     assert taken["per-CPU, taken later"] == 64 - 32
