@@ -50,7 +50,8 @@ def inspect(
         places = ",".join(f"0x{address:x}+4" for address in traced)
         changes["arguments"] = (
             *board.arguments,
-            *("-d", "exec,cpu,nochain", "-dfilter", places, "-D", str(trace).replace("%", "%%")),
+            # A bare name: the emulator runs in the work folder, and a % in a path has a meaning.
+            *("-d", "exec,cpu,nochain", "-dfilter", places, "-D", _TRACE),
         )
     if command_line:
         changes["command_line"] = f"{board.command_line} {command_line}"

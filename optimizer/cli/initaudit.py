@@ -43,6 +43,11 @@ def init_audit(study: str, trial: str, top: int | None, as_json: bool, results: 
                 f"init-audit cannot tell a call from an address on {kernel.arch}.",
                 f"It reads objects of {', '.join(ARCHITECTURES)}.",
             )
+        if "CONFIG_THUMB2_KERNEL=y" in one.resolved.text.splitlines():
+            raise UserError(
+                "init-audit reads ARM instructions, and this kernel is compiled to Thumb.",
+                "Choose a trial without THUMB2_KERNEL.",
+            )
         bench.build(one.resolved.text, "init-audit")
         contents = bench.contents()
         found = audit(contents, sources(kernel.tree, contents))
@@ -91,7 +96,7 @@ def _print(number: int, found: Audit, top: int | None) -> None:
     screen.print(table)
     screen.print(
         f"Trial {number}: {len(found.candidates)} candidates, {found.bytes:,} bytes: once grouped "
-        f"in .init, {found.pages} whole pages."
+        f"in .init, {found.pages} whole page{'' if found.pages == 1 else 's'}."
     )
     screen.print(
         "In this configuration: another one may call them after boot. Mark, build, and look for "

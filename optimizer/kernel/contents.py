@@ -189,8 +189,10 @@ def _addend(raw: RawObject, index: int, offset: int, kind: int) -> int:
     if kind in (1, 28, 29):
         # A branch's distance in words, from 8 bytes beyond it.
         return (((word & 0xFFFFFF) ^ 0x800000) - 0x800000) * 4 + 8
-    if kind in (43, 44, 45, 46):  # movw and movt hold 16 bits; the name's value is what counts
-        return 0
+    if kind in (43, 44):
+        # movw and movt: 16 bits in two fields, signed.
+        half = (word >> 4 & 0xF000) | (word & 0xFFF)
+        return (half ^ 0x8000) - 0x8000
     return (word ^ 0x80000000) - 0x80000000
 
 
