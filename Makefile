@@ -48,6 +48,7 @@ reference: setup ## copy the study's result to results/reference and verify it
 	done
 	$(MEMTOTAL) explain $(STUDY) --diff baseline winner >$(REFERENCE)/ledger-diff.txt
 	$(MEMTOTAL) explain $(STUDY) --diff baseline winner --json >$(REFERENCE)/ledger-diff.json
+	$(MEMTOTAL) init-audit $(STUDY) >$(REFERENCE)/init-audit.txt
 	rm -f $(REFERENCE)/trials.db
 	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
 		results/$(basename $(notdir $(STUDY)))/trials.db $(REFERENCE)/trials.db

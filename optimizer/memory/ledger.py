@@ -155,8 +155,10 @@ def close(
     offset = None if image is None else image_offset(image, reserved.regions)
     if image is not None and offset is not None:
         reserved = _with_image(reserved, image, offset)
-    elif image is not None:
-        notes.append("no reservation is as large as the image, so it is one entry")
+    else:
+        if image is not None:
+            notes.append("no reservation is as large as the image, so it is one entry")
+        reserved = _with_image_named(reserved, figures)
     given = RegionMap(
         Region(start // page_bytes * page_bytes, end // page_bytes * page_bytes, "RAM")
         for start, end in ((one.start, one.end) for one in reservations.memory.regions)
@@ -215,6 +217,16 @@ def _with_image(reserved: RegionMap, image: ImageLayout, offset: int) -> RegionM
     return named
 
 
+def _with_image_named(reserved: RegionMap, figures: LogFigures) -> RegionMap:
+    """Without vmlinux: the largest reservation is the image if what the log says of it fits in."""
+    parts = (figures.kernel_code_kb, figures.rodata_kb, figures.rwdata_kb, figures.bss_kb)
+    told = sum(part or 0 for part in parts) * KB
+    largest = max(reserved.regions, key=lambda one: one.bytes, default=None)
+    if not told or largest is None or largest.bytes < told:
+        return reserved
+    return reserved.replaced([Region(largest.start, largest.end, _KERNEL, largest.source)])
+
+
 def _is_image(one: Region, image: ImageLayout, offset: int) -> bool:
     end = _symbol(image, "_end")
     return end is not None and one.end == end.address + offset
@@ -229,6 +241,12 @@ def _told_releases(
     init = None if image is None else init_range(image)
     if figures.freed_init_kb and init is not None and offset is not None:
         found.append((init[0] + offset, init[1] + offset, "free_initmem"))
+    elif figures.freed_init_kb:
+        # Somewhere in the image; where, the log does not say.
+        for one in whole.regions:
+            if one.name == _KERNEL and one.bytes > figures.freed_init_kb * KB + PAGE_BYTES:
+                start = -(-one.start // PAGE_BYTES) * PAGE_BYTES
+                found.append((start, start + figures.freed_init_kb * KB, "free_initmem"))
     if figures.freed_initrd_kb:
         for one in whole.regions:
             if one.name == "initrd":

@@ -55,6 +55,7 @@ def test_a_log_as_json() -> None:
 def test_a_log_with_memblock_debug_closes() -> None:
     found = explained("--log", LOGS / "memblock-debug.txt")["ledger"]
     assert found["given_bytes"] == 32768 * KB
+    assert found["unexplained_bytes"] == 0
     assert any(one["name"] == "memmap" for one in found["entries"])
 
 

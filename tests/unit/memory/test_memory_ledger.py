@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optimizer.memory import ledger, reservations
@@ -127,8 +127,9 @@ def test_without_vmlinux_the_sum_is_as_exact() -> None:
     found = ledger.close(
         reservations.from_log(lines), None, read_figures(lines), MEMINFO, method="memblock=debug"
     )
-    # Where .init lies is not known then: what it gave back cannot be taken out of the image.
-    assert found.unexplained_bytes == -208 * KB
+    assert found.unexplained_bytes == 0
+    assert kb(found, Part.FREED) == {"initrd": 976, ".init": 208}
+    assert kb(found, Part.RESERVED)["kernel image"] == pytest.approx(6930.1 - 208, abs=0.1)
 
 
 @pytest.mark.parametrize("lost", [20, 60])
@@ -292,7 +293,7 @@ def test_a_trace_that_was_cut_off_is_not_complete() -> None:
 
 # --- maps in general
 
-PAGES = 64
+PAGES = 12
 regions = st.lists(
     st.tuples(st.integers(0, PAGES * 4096 - 1), st.integers(1, 9000)).map(
         lambda one: (one[0], min(one[0] + one[1], PAGES * 4096))
@@ -301,6 +302,10 @@ regions = st.lists(
 )
 
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@UNHURRIED
 @given(regions, regions)
 def test_a_map_is_a_set_of_bytes(
     added: list[tuple[int, int]], taken: list[tuple[int, int]]
@@ -318,6 +323,7 @@ def test_a_map_is_a_set_of_bytes(
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(order))
 
 
+@UNHURRIED
 @given(regions, st.lists(st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)), max_size=4))
 def test_the_sum_is_exact_whatever_was_reserved(
     added: list[tuple[int, int]], freed: list[tuple[int, int]]

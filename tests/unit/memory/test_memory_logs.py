@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optimizer.errors import UserError
@@ -127,6 +127,7 @@ def test_what_is_no_figure_is_unknown(line: str) -> None:
     assert found.mem_total_derived is False
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=3000))
 def test_any_bytes_end_in_figures_or_a_clear_message(content: bytes) -> None:
     # One that is refused says which and what to do instead.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optimizer.cli.floor import limited
@@ -22,6 +22,7 @@ def board(needs_kb: int, tried: list[int]) -> object:
     return attempt
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 32768), st.sampled_from([64, 256, 1000, 4096]))
 def test_the_least_step_that_passes(needs_kb: int, step_kb: int) -> None:
     tried: list[int] = []
