@@ -40,7 +40,8 @@ def floor(study: str, trial: str, step_kb: int, as_json: bool, results: str | No
             boot = bench.boot(
                 build,
                 f"floor/mem-{memory_kb}K-{number}",
-                memory_mb=board.memory_mb,
+                # The emulator's loader puts the initramfs in the middle of the machine's memory.
+                memory_mb=min(board.memory_mb, -(-memory_kb // 1024)),
                 command_line=limited(board.command_line, memory_kb),
             )
             outcome, reason, measured = judge(boot)
