@@ -47,6 +47,13 @@ reference: setup ## copy the study's result to results/reference and verify it
 	$(MEMTOTAL) export $(STUDY) --format fragment -o $(REFERENCE)/winner.fragment
 	$(MEMTOTAL) status $(STUDY) --json >$(REFERENCE)/summary.json
 	$(MEMTOTAL) review $(STUDY) >$(REFERENCE)/review.txt
+	for one in baseline winner; do \
+		$(MEMTOTAL) explain $(STUDY) $$one >$(REFERENCE)/ledger-$$one.txt && \
+		$(MEMTOTAL) explain $(STUDY) $$one --json >$(REFERENCE)/ledger-$$one.json || exit; \
+	done
+	$(MEMTOTAL) explain $(STUDY) --diff baseline winner >$(REFERENCE)/ledger-diff.txt
+	$(MEMTOTAL) explain $(STUDY) --diff baseline winner --json >$(REFERENCE)/ledger-diff.json
+	$(MEMTOTAL) init-audit $(STUDY) >$(REFERENCE)/init-audit.txt
 	rm -f $(REFERENCE)/trials.db
 	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
 		results/$(basename $(notdir $(STUDY)))/trials.db $(REFERENCE)/trials.db

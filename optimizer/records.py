@@ -176,6 +176,146 @@ class Verdict:
     gained: float | None = None
 
 
+class Part(StrEnum):
+    """Where in a ledger an entry counts."""
+
+    RESERVED = "reserved"  # between the RAM given and MemTotal
+    FREED = "freed"  # reserved while booting, then given back: in MemTotal, a memo and no term
+    TAKEN = "taken"  # between MemTotal and MemFree
+    HELD = "held"  # between MemFree and MemAvailable; negative where memory is added
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """Some memory and who has it; ``source`` told so: a function, a section, a file of /proc."""
+
+    part: Part
+    name: str
+    bytes: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the RAM went: what was given, what is left, and an entry for all in between.
+
+    ``given_bytes`` is None where the kernel did not tell, the others where /proc/meminfo does not.
+    ``method`` says how the early reservations were had, ``notes`` what is not known and why.
+    """
+
+    entries: tuple[LedgerEntry, ...]
+    given_bytes: int | None
+    mem_total_bytes: int | None
+    mem_free_bytes: int | None = None
+    mem_available_bytes: int | None = None
+    method: str = ""
+    notes: tuple[str, ...] = ()
+
+    def sum_bytes(self, part: Part) -> int:
+        """Bytes of all entries of a part."""
+        return sum(entry.bytes for entry in self.entries if entry.part is part)
+
+    @property
+    def unexplained_bytes(self) -> int | None:
+        """What is missing between the RAM given and MemTotal; 0 when the ledger closes."""
+        if self.given_bytes is None or self.mem_total_bytes is None:
+            return None
+        return self.given_bytes - self.sum_bytes(Part.RESERVED) - self.mem_total_bytes
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name in a linked image or an object; ``bytes`` is 0 where the assembler gave no size."""
+
+    address: int
+    bytes: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section that takes memory when the image runs."""
+
+    name: str
+    address: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """A linked kernel: its sections and symbols by address."""
+
+    sections: tuple[Section, ...]
+    symbols: tuple[Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function or variable in an object.
+
+    ``kind``: text, data, rodata, bss, or init for what is freed after boot. ``weak`` definitions
+    give way to others of their name.
+    """
+
+    name: str
+    kind: str
+    section: str
+    offset: int
+    bytes: int
+    function: bool
+    weak: bool = False
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A place in an object that names another, there or elsewhere.
+
+    The place is an offset in ``section``. What it names is ``symbol`` where that is defined in
+    another object, else ``offset`` of ``target`` in this one. ``call`` tells a branch from a place
+    that holds an address.
+    """
+
+    section: str
+    place: int
+    call: bool
+    symbol: str = ""
+    target: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectContents:
+    """All that is in an object of the image: what it defines and what it names.
+
+    ``bytes`` is what it keeps in memory, ``options`` are those that bring it.
+    """
+
+    path: str
+    options: frozenset[str]
+    bytes: int
+    definitions: tuple[Definition, ...]
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a booted kernel tells about its memory; '' for what it does not have.
+
+    ``console`` is all that came before the prompt, ``trace`` the emulator's log of calls if there
+    is one.
+    """
+
+    state: BootState
+    console: str
+    kernel_log: str = ""
+    meminfo: str = ""
+    zoneinfo: str = ""
+    vmallocinfo: str = ""
+    statm: str = ""
+    trace: Path | None = None
+
+
 @dataclass(frozen=True)
 class Trial:
     """One variant evaluated, as it is stored.
@@ -202,6 +342,7 @@ class Trial:
     seconds: float = 0.0
     log_dir: Path | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
+    ledger: Ledger | None = None
 
     @property
     def rank(self) -> tuple[float, int, int]:

@@ -9,6 +9,9 @@ import click
 from optimizer import __version__
 from optimizer.cli.cache import cache
 from optimizer.cli.doctor import doctor
+from optimizer.cli.explain import explain
+from optimizer.cli.floor import floor
+from optimizer.cli.initaudit import init_audit
 from optimizer.cli.prior import prior
 from optimizer.cli.results import export, review, show, status
 from optimizer.cli.run import run
@@ -29,7 +32,11 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, prior, run, status, review, show, export, verify, cache):
+_COMMANDS = (
+    *(doctor, prior, run, status, review, show, explain, init_audit, floor),
+    *(export, verify, cache),
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

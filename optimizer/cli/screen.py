@@ -81,6 +81,21 @@ class Share(click.ParamType[float]):
         return part
 
 
+class Parameter(click.ParamType[tuple[str, str]]):
+    """A parameter of the kernel's command line, NAME=VALUE."""
+
+    name = "parameter"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """(name, value)."""
+        name, equals, given = str(value).partition("=")
+        if not name or not equals or not given or re.search(r"\s", str(value)):
+            self.fail(f"{value!r} is not NAME=VALUE.", param, ctx)
+        return name, given
+
+
 def span(seconds: float) -> str:
     """Seconds as a person says it: 42 s, 12 min, 3 h 05 min."""
     if seconds < 100:

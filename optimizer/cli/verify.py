@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,7 +16,7 @@ from rich.text import Text
 from optimizer.cli import doctor, workshop
 from optimizer.cli.host import cores
 from optimizer.cli.results import chosen_trial, open_results
-from optimizer.cli.screen import as_json_option, console, kb, results_option, span
+from optimizer.cli.screen import Parameter, as_json_option, console, kb, results_option, span
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.records import Assignment, Trial
 from optimizer.search.trial import Slot
@@ -35,10 +35,19 @@ from optimizer.store import Database
     default=None,
     help="A file instead of a trial.",
 )
+@click.option(
+    "--boot-parameter", "parameters", type=Parameter(), multiple=True, metavar="NAME=VALUE",
+    help="With --defconfig: more for the kernel's command line.",
+)  # fmt: skip
 @as_json_option
 @results_option
 def verify(
-    study: str, trial: int | None, defconfig: Path | None, as_json: bool, results: str | None
+    study: str,
+    trial: int | None,
+    defconfig: Path | None,
+    parameters: tuple[tuple[str, str], ...],
+    as_json: bool,
+    results: str | None,
 ) -> None:
     """Build STUDY's winner clean in a fresh tree, boot it three times, run every smoke check.
 
@@ -46,10 +55,13 @@ def verify(
     """
     if trial is not None and defconfig is not None:
         raise click.UsageError("--trial and --defconfig exclude each other.")
+    if parameters and defconfig is None:
+        raise click.UsageError("A trial has its own boot parameters; the option needs --defconfig.")
     settings = load_study(study)
     doctor.require(settings)
     tree = workshop.symbol_tree(settings)
-    config, expected = _subject(study, settings, tree, trial, defconfig, results)
+    config, expected = _subject(study, settings, tree, trial, defconfig, results, parameters)
+    given = expected.assignment.parameters if expected is not None else dict(parameters)
     number, slot = _fresh_slot(settings, workshop.tools(settings, tree))
     logs = workshop.study_folder(settings.name, results) / "verify" / str(number)
     screen = console()
@@ -61,7 +73,7 @@ def verify(
             screen.print(f"verify: {phase}")
 
     try:
-        found = verify_config(slot, config, logs, expected, on_phase, threading.Event())
+        found = verify_config(slot, config, logs, expected, on_phase, threading.Event(), given)
     finally:
         slot.empty()
         slot.close()
@@ -91,6 +103,7 @@ def _subject(
     trial: int | None,
     defconfig: Path | None,
     results: str | None,
+    parameters: Sequence[tuple[str, str]],
 ) -> tuple[str, Trial | None]:
     """The .config to build, and the trial whose figures must repeat.
 
@@ -109,7 +122,7 @@ def _subject(
     if not path.is_file():
         return resolved.text, None
     with Database.read(path) as database:
-        return resolved.text, database.by_digest(resolved.digest)
+        return resolved.text, database.by_digest(resolved.digest, dict(parameters))
 
 
 def _print(found: Verification, expected: Trial | None, logs: Path) -> None:

@@ -54,9 +54,9 @@ def objects(
     Raises:
         MachineFault: nm does not run.
     """
-    paths = sorted(_built(output))
+    paths = sorted(built(output))
     functions = _functions(output, paths, cross_compile, env)
-    rules = _Rules(tree)
+    rules = Rules(tree)
     return [
         ObjectFile(
             path,
@@ -92,7 +92,7 @@ def flag_options(tree: Path, arch: str) -> frozenset[str]:
     return frozenset(found)
 
 
-class _Rules:
+class Rules:
     """The conditions in the Makefiles of one tree, each file read once."""
 
     def __init__(self, tree: Path) -> None:
@@ -169,7 +169,7 @@ def _statements(text: str) -> Iterator[tuple[str, str, frozenset[str]]]:
             yield match.group(1), match.group(2), frozenset(filter(None, blocks))
 
 
-def _built(output: Path) -> Iterator[str]:
+def built(output: Path) -> Iterator[str]:
     """Compiled objects of the image; programs of the build itself are left out."""
     for path in output.rglob("*.o"):
         inside = path.relative_to(output)

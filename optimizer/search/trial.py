@@ -16,7 +16,7 @@ from pathlib import Path
 
 from optimizer.board import smoke
 from optimizer.errors import MachineFault
-from optimizer.kernel import elf, ownership
+from optimizer.kernel import contents, elf, ownership
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import config_digest
 from optimizer.kernel.objects import ObjectStore
@@ -26,12 +26,14 @@ from optimizer.records import (
     BootResult,
     BootState,
     BuildResult,
+    Ledger,
     Measurement,
+    ObjectContents,
     Outcome,
     ResolvedConfig,
     Trial,
 )
-from optimizer.search import prior
+from optimizer.search import explanation, prior
 from optimizer.search.audit import Auditor
 from optimizer.search.knowledge import BOOT
 from optimizer.search.objectives import objectives
@@ -128,7 +130,7 @@ class Slot:
         Args:
             variant: what to build.
             log_dir: folder for build.log and console.log; made afresh.
-            on_phase: called with (phase, detail): configure, build, boot, smoke.
+            on_phase: called with (phase, detail): configure, build, boot, smoke, explain.
             cancel: set to give up.
 
         Raises:
@@ -141,6 +143,7 @@ class Slot:
         build = self.build(variant.resolved.text, log_dir / "build.log", on_phase, cancel)
         boot: BootResult | None = None
         measurement: Measurement | None = None
+        ledger: Ledger | None = None
         outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
         if build.ok and build.image is not None:
             if self._auditor is not None:
@@ -159,6 +162,9 @@ class Slot:
                     first, boot = reason, again
                     outcome, _, measurement = judge(again)
                     reason = f"only on the second boot; the first: {first}"
+            if measurement is not None:
+                folder = log_dir / "explain"
+                ledger = self.explain(build.image, folder, on_phase, cancel, parameters)
         resolved = variant.resolved
         if (used := config_digest(build.config_text)) != resolved.digest:
             # The kernel's own tools have the last word on what was built.
@@ -181,6 +187,7 @@ class Slot:
             seconds=time.monotonic() - started,
             log_dir=log_dir,
             tools=self._tools,
+            ledger=ledger,
         )
 
     def build(
@@ -237,6 +244,40 @@ class Slot:
         figure = wanted.figure(build, boot, measurement)
         return None if figure is None else wanted.sign * figure
 
+    def boot_with(
+        self,
+        image: Path,
+        log_dir: Path,
+        on_phase: PhaseReport,
+        cancel: threading.Event,
+        *,
+        memory_mb: int,
+        command_line: str,
+    ) -> BootResult:
+        """Boot the image and run the study's checks on a board that differs in its memory.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        board = self._settings.board.model_copy(
+            update={"memory_mb": memory_mb, "command_line": command_line}
+        )
+        return self._boot(board, image, self._settings.suites, log_dir, on_phase, cancel)
+
+    def contents(self) -> list[ObjectContents]:
+        """What is in the objects of the image that the tree just built.
+
+        Raises:
+            MachineFault: they cannot be read.
+        """
+        kernel = self._settings.kernel
+        try:
+            return contents.contents(
+                kernel.tree, self._tree.folder, kernel.cross_compile, self._env
+            )
+        except (OSError, ValueError) as error:
+            raise MachineFault(f"The built objects cannot be read: {error}.") from error
+
     def _boot(
         self,
         board: BoardSettings,
@@ -264,6 +305,41 @@ class Slot:
         if cancel.is_set():
             raise Cancelled
         return boot
+
+    def explain(
+        self,
+        image: Path,
+        log_dir: Path,
+        on_phase: PhaseReport,
+        cancel: threading.Event,
+        parameters: Mapping[str, str] | None = None,
+    ) -> Ledger | None:
+        """Boot the image that the tree just built once more, and say where its RAM went.
+
+        Returns:
+            None when it does not boot this time, or vmlinux has no symbols.
+
+        Raises:
+            Cancelled, MachineFault, UserError: as :meth:`evaluate`.
+        """
+        on_phase("explain", "")
+        try:
+            found = explanation.explain(
+                self._settings.board.with_parameters(parameters or {}),
+                image,
+                self._tree.folder / "vmlinux",
+                self._device_tree,
+                self._settings.initramfs,
+                fresh_folder(log_dir),
+                cancel=cancel,
+            )
+        except MachineFault:
+            if cancel.is_set():
+                raise Cancelled from None
+            raise
+        if cancel.is_set():
+            raise Cancelled
+        return found
 
     def trace(
         self, config: str, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event

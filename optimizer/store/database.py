@@ -620,6 +620,8 @@ _PARTS: Mapping[str, str] = {
         ("measurements", "trial"),
         ("meminfo", "name"),
         ("tools", "name"),
+        ("ledgers", "trial"),
+        ("ledger_entries", "position"),
     )
 }
 

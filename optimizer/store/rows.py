@@ -23,8 +23,11 @@ from optimizer.records import (
     BuildResult,
     CheckResult,
     Judgement,
+    Ledger,
+    LedgerEntry,
     Measurement,
     Outcome,
+    Part,
     Refusal,
     ResolvedConfig,
     Trial,
@@ -133,6 +136,8 @@ def trial_rows(
         tables |= _boot_rows(number, trial.boot, folder)
     if trial.measurement is not None:
         tables |= _measurement_rows(number, trial.measurement)
+    if trial.ledger is not None:
+        tables |= _ledger_rows(number, trial.ledger)
     return {
         table: [{key: storable(value) for key, value in row.items()} for row in rows]
         for table, rows in tables.items()
@@ -215,6 +220,34 @@ def _measurement_rows(number: int, measurement: Measurement) -> dict[str, list[R
     }
 
 
+def _ledger_rows(number: int, ledger: Ledger) -> dict[str, list[Row]]:
+    return {
+        "ledgers": [
+            {
+                "trial": number,
+                "given_bytes": ledger.given_bytes,
+                "mem_total_bytes": ledger.mem_total_bytes,
+                "mem_free_bytes": ledger.mem_free_bytes,
+                "mem_available_bytes": ledger.mem_available_bytes,
+                "unexplained_bytes": ledger.unexplained_bytes,
+                "method": ledger.method,
+                "notes": json.dumps(ledger.notes),
+            }
+        ],
+        "ledger_entries": [
+            {
+                "trial": number,
+                "position": position,
+                "part": entry.part.value,
+                "name": entry.name,
+                "bytes": entry.bytes,
+                "source": entry.source,
+            }
+            for position, entry in enumerate(ledger.entries)
+        ],
+    }
+
+
 def trials_from(stored: StoredRows, folder: Path) -> list[Trial]:
     """The records that the rows came from, in the order of ``stored.trials``.
 
@@ -255,6 +288,7 @@ def trials_from(stored: StoredRows, folder: Path) -> list[Trial]:
             seconds=row["seconds"],
             log_dir=_absolute(row["log_dir"], folder),
             tools={tool["name"]: tool["version"] for tool in of("tools", row["number"])},
+            ledger=_ledger_from(row["number"], of),
         )
         for row in stored.trials
     ]
@@ -346,6 +380,23 @@ def verdict_from(row: Row) -> Verdict:
     """
     told = {key: value for key, value in row.items() if key != "winner"}
     return Verdict(**told | {"judgement": Judgement(row["judgement"]), "alone": bool(row["alone"])})
+
+
+def _ledger_from(number: int, of: Any) -> Ledger | None:  # noqa: ANN401
+    for row in of("ledgers", number):
+        return Ledger(
+            entries=tuple(
+                LedgerEntry(Part(one["part"]), one["name"], one["bytes"], one["source"])
+                for one in of("ledger_entries", number)
+            ),
+            given_bytes=row["given_bytes"],
+            mem_total_bytes=row["mem_total_bytes"],
+            mem_free_bytes=row["mem_free_bytes"],
+            mem_available_bytes=row["mem_available_bytes"],
+            method=row["method"],
+            notes=tuple(json.loads(row["notes"])),
+        )
+    return None
 
 
 def _by_trial(rows: Iterable[Row]) -> dict[int, list[Row]]:

@@ -2,7 +2,8 @@
 # OPTIONS, MEMINFO, KERNEL_LOG, DELAYS, FLASH and EMULATOR come from the fake emulator.
 cat() {
     case "$*" in
-        /proc/meminfo) guest_proc && printf '%s\n' "$MEMINFO" ;;
+        /proc/meminfo | '/proc/meminfo /proc/zoneinfo') guest_proc && printf '%s\n' "$MEMINFO" ;;
+        /proc/vmallocinfo | /proc/*/statm*) guest_proc ;;
         *) command cat "$@" ;;
     esac
 }

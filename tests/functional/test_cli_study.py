@@ -127,7 +127,9 @@ def test_every_trial_has_its_logs_and_nothing_large(finished: World) -> None:
         logs = {path.name for path in trial.log_dir.iterdir()}
         # What did not pass was booted twice.
         twice = {"again"} if trial.outcome in (Outcome.BOOT_FAILED, Outcome.SMOKE_FAILED) else set()
-        boots = {"console.log", "qemu.log"} | twice if built else set()
+        # What came to its shell was booted once more to tell where its memory is.
+        told = {"explain"} if trial.measurement is not None else set()
+        boots = {"console.log", "qemu.log"} | twice | told if built else set()
         assert logs == {"build.log"} | boots
 
 
@@ -405,3 +407,48 @@ def test_a_defconfig_that_does_not_work_does_not_repeat(finished: World, tmp_pat
     path.write_text(text.replace("CONFIG_INET=y", "# CONFIG_INET is not set"))
     found = finished.memtotal("verify", "small.toml", "--defconfig", path, "--json", code=1).json
     assert found["problems"][0].startswith("boot 1: smoke_failed: board/network: ")
+
+
+# --- looking into what was built
+
+
+def test_every_trial_that_came_to_its_shell_has_a_ledger(finished: World) -> None:
+    explained = [one for one in stored(finished) if one.measurement is not None]
+    assert explained
+    for trial in explained:
+        assert trial.ledger is not None
+        assert trial.measurement is not None
+        assert trial.ledger.mem_total_bytes == trial.measurement.mem_total_kb * 1024
+    number = winner(finished).number
+    found = finished.memtotal("explain", "small.toml", "--json").json
+    assert found["trial"] == number
+    assert found["mem_total_bytes"] == (winner(finished).objective or 0) * 1024
+
+
+def test_a_ledger_made_anew_is_the_one_that_was_stored(finished: World) -> None:
+    stored_one = finished.memtotal("explain", "small.toml", "baseline", "--json").json
+    made = finished.memtotal("explain", "small.toml", "baseline", "--build", "--json").json
+    assert made == stored_one
+
+
+def test_the_largest_symbols_and_what_brings_them(finished: World) -> None:
+    found = finished.memtotal("explain", "small.toml", "baseline", "--top", "4", "--json").json
+    assert len(found["symbols"]) == len(found["objects"]) == 4
+    for one in found["symbols"] + found["objects"]:
+        assert one["bytes"] > 0
+    sizes = [one["bytes"] for one in found["objects"]]
+    assert sizes == sorted(sizes, reverse=True)
+    brought = {option for one in found["objects"] for option in one["options"]}
+    assert brought >= {"PRINTK", "INPUT"}
+
+
+def test_the_audit_runs_on_what_a_trial_built(finished: World) -> None:
+    found = finished.memtotal("init-audit", "small.toml", "baseline", "--json").json
+    assert found["trial"] == 0
+    assert found["bytes"] == sum(one["bytes"] for one in found["candidates"])
+
+
+def test_the_floor_of_a_machine_that_minds_no_limit(finished: World) -> None:
+    found = finished.memtotal("floor", "small.toml", "--step", "8192", "--json").json
+    assert (found["floor_kb"], found["failed_kb"]) == (8192, None)
+    assert [step["memory_kb"] for step in found["steps"]][:2] == [32768, 16384]

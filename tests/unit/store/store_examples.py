@@ -14,8 +14,11 @@ from optimizer.records import (
     BootState,
     BuildResult,
     CheckResult,
+    Ledger,
+    LedgerEntry,
     Measurement,
     Outcome,
+    Part,
     Refusal,
     ResolvedConfig,
     Trial,
@@ -64,6 +67,17 @@ def passed_trial(folder: Path, number: int = 0, **changes: object) -> Trial:
         "seconds": 20.25,
         "log_dir": logs,
         "tools": {"gcc": "12.2.0", "qemu": "7.2"},
+        "ledger": Ledger(
+            (
+                LedgerEntry(Part.RESERVED, "kernel text", 7_319_552, ".text"),
+                LedgerEntry(Part.FREED, ".init", 212_992, "free_initmem"),
+            ),
+            given_bytes=32 << 20,
+            mem_total_bytes=25620 << 10,
+            mem_free_bytes=22000 << 10,
+            method="memblock=debug",
+            notes=("a note",),
+        ),
     }
     return Trial(**(fields | changes))
 
@@ -131,4 +145,24 @@ def any_trial(folder: Path) -> st.SearchStrategy[Trial]:
         seconds=seconds,
         log_dir=st.none() | paths,
         tools=mapping,
+        ledger=st.none()
+        | st.builds(
+            Ledger,
+            st.lists(
+                st.builds(
+                    LedgerEntry,
+                    st.sampled_from(Part),
+                    text,
+                    st.integers(-(2**62), 2**62),
+                    text,
+                ),
+                max_size=3,
+            ).map(tuple),
+            given_bytes=st.none() | st.integers(0, 2**60),
+            mem_total_bytes=st.none() | st.integers(0, 2**60),
+            mem_free_bytes=st.none() | integers,
+            mem_available_bytes=st.none() | integers,
+            method=text,
+            notes=st.lists(text, max_size=2).map(tuple),
+        ),
     )

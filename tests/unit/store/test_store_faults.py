@@ -247,6 +247,7 @@ def test_released_migrations_are_never_edited() -> None:
         "0002_image_sha256": "237f23bc930f4291",
         "0003_no_image_paths": "3dfc6c1d82a71b7b",
         "0004_verdicts": "a48fc3aae966ae0c",
+        "0005_ledgers": "5d123b10165d40b7",
     }
 
 
