@@ -29,6 +29,7 @@ from optimizer.errors import MachineFault, UserError
 from optimizer.records import ResolvedConfig, Trial
 from optimizer.store import rows
 from optimizer.store.faults import damaged, denied, intact, mapped
+from optimizer.store.findings import Findings
 
 # What a JSON document can be.
 Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -91,7 +92,7 @@ class Run:
     memory_gb: float
 
 
-class Database:
+class Database(Findings):
     """A study's results. Made by :meth:`open` or :meth:`read`; a context manager that closes it."""
 
     def __init__(self, path: Path, connection: sqlite_utils.Database) -> None:
@@ -144,8 +145,11 @@ class Database:
     def read(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
         """Open for reading only, also while a run writes, and also on a read-only medium.
 
+        A file made by an older version is read from a copy in memory that is brought up to date;
+        the file stays as it is.
+
         Raises:
-            UserError: missing, damaged, not of this program, of another version, or not readable.
+            UserError: missing, damaged, not of this program, of a newer version, or not readable.
             MachineFault: the disk is broken.
         """
         path = path.absolute()
@@ -173,10 +177,17 @@ class Database:
         connection = _connect(path, mode, busy_seconds)
         try:
             if _examine(path, connection):
-                raise UserError(
-                    f"{path} was made by an older version of memtotal.",
-                    "The next run on this study brings it up to date.",
+                older, connection = (
+                    connection,
+                    sqlite_utils.Database(
+                        sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False),
+                        execute_plugins=False,
+                    ),
                 )
+                with contextlib.closing(older):
+                    older.conn.backup(connection.conn)
+                _migrations().apply(connection)
+                connection.execute("PRAGMA query_only = ON")
         except BaseException:
             connection.close()
             raise
@@ -255,7 +266,7 @@ class Database:
                 "settings_toml": rows.storable(settings_text),
                 "candidates_json": json.dumps(dict(candidates), sort_keys=True),
             }
-            newest = next(
+            newest: Mapping[str, Any] = next(
                 self._db.query("SELECT * FROM study_settings ORDER BY id DESC LIMIT 1"), {}
             )
             if any(newest.get(key) != value for key, value in document.items()):

@@ -23,7 +23,7 @@ from store_examples import passed_trial
 
 import optimizer.store.database
 from optimizer.errors import MachineFault, MemtotalError, UserError
-from optimizer.records import Trial
+from optimizer.records import Attribution, AttributionKind, Trial
 from optimizer.store import Database
 from optimizer.store.faults import mapped, translated
 
@@ -246,6 +246,7 @@ def test_released_migrations_are_never_edited() -> None:
         "0001_trials": "3d501304e81e943b",
         "0002_image_sha256": "237f23bc930f4291",
         "0003_no_image_paths": "3dfc6c1d82a71b7b",
+        "0006_findings": "3f839efe36ec3bf8",
     }
 
 
@@ -262,8 +263,12 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_older_file_is_brought_up_to_date(path: Path, next_version: Path) -> None:
-    with pytest.raises(UserError, match="older version"):
-        Database.read(path)
+    before = path.read_bytes()
+    with Database.read(path) as database:
+        assert len(database.trials()) == 3
+        with pytest.raises(MemtotalError, match="readonly"):
+            database.put_attribution(Attribution(AttributionKind.WINNER, "A", "n", 0, 1))
+    assert path.read_bytes() == before
     with Database.open(path, create=False) as database:
         assert len(database.trials()) == 3
     with contextlib.closing(sqlite3.connect(path)) as connection:
