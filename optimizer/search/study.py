@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import optuna
 
-from optimizer.records import Outcome, Trial
+from optimizer.records import PRICE_SAMPLER, Outcome, Trial
 from optimizer.search.samplers import EFFECTIVE, WORKS, Belief, distributions, make_sampler
 from optimizer.search.space import Space
 
@@ -43,7 +43,9 @@ class Study:
         self._asked: dict[int, optuna.Trial] = {}
         self._study = optuna.create_study(direction="maximize")
         for trial in past:
-            self._replay(trial)
+            # What a kept option would save tells nothing of the candidates.
+            if trial.sampler != PRICE_SAMPLER:
+                self._replay(trial)
 
     def ask(self, number: int) -> dict[str, str]:
         """The params of the next variant.
