@@ -8,7 +8,11 @@ import click
 
 from optimizer import __version__
 from optimizer.cli.doctor import doctor
-from optimizer.cli.results import export, review, show, status
+from optimizer.cli.export import export, import_buildroot
+from optimizer.cli.measure import attribute, make_steps
+from optimizer.cli.report import dashboard, report
+from optimizer.cli.results import show, status
+from optimizer.cli.review import certificate, review, why
 from optimizer.cli.run import run
 from optimizer.cli.verify import verify
 from optimizer.errors import MemtotalError
@@ -27,7 +31,10 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, run, status, review, show, export, verify):
+for _command in (
+    *(doctor, run, status, review, show, why, certificate, report),
+    *(attribute, make_steps, export, verify, dashboard, import_buildroot),
+):
     cli.add_command(_command)
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from optimizer.cli import doctor, host, workshop
 from optimizer.cli.progress import Progress
 from optimizer.cli.screen import Span, kb, results_option, span
+from optimizer.cli.session import interruptible
 from optimizer.errors import MachineFault, MemtotalError, UserError
 from optimizer.process import Deadline, FolderLock
 from optimizer.review.summary import summarize
@@ -129,7 +124,7 @@ def _run(
         ending = Ending("stopped by an error")
         try:
             search = Search(settings, database, space, slots, folder / "logs", progress)
-            with _interruptible(search):
+            with interruptible(search.stop):
                 search.measure_baseline()
                 if not beliefs and sampler == SAMPLERS[0]:
                     progress.say("tracing which code the baseline runs")
@@ -149,6 +144,7 @@ def _run(
         finally:
             database.end_run(run_id, ending.reason)
             _close(slots)
+        workshop.store_facts(database, space, None)
     _farewell(study, settings, database, ending)
 
 
@@ -163,28 +159,6 @@ def _space_line(space: Space) -> str:
 def _close(slots: list[Slot]) -> None:
     for slot in slots:
         slot.close()
-
-
-@contextmanager
-def _interruptible(search: Search) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run cleanly; a second one ends it at once.
-
-    Children die with this process (see :mod:`optimizer.process`), so nothing is left behind.
-    """
-    asked = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
-            os._exit(130)
-        asked.set()
-        search.stop()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _farewell(study: str, settings: StudySettings, database: Database, ending: Ending) -> None:
