@@ -84,18 +84,23 @@ def _subject(found: Findings, study: str) -> Subject:
 @click.argument("study")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None,
-    help="File to write (dashboard.db beside the study's trials.db).",
+    help="File to write (dashboard.journal beside the study's trials.db).",
 )  # fmt: skip
+@click.option("--metadata-only", is_flag=True, help="Only datasette's metadata.json.")
 @results_option
-def dashboard(study: str, output: Path | None, results: str | None) -> None:
+def dashboard(study: str, output: Path | None, metadata_only: bool, results: str | None) -> None:
     """Write STUDY's trials for optuna-dashboard and datasette, and say how to start them."""
     found = find(study, results, None)
-    path = (output or found.folder / "dashboard.db").absolute()
+    metadata = found.folder / "metadata.json"
+    text = json.dumps(datasette_metadata(found.study.name, found.views), indent=2) + "\n"
+    write_file(metadata, text)
+    if metadata_only:
+        click.echo(f"Wrote {metadata}.")
+        return
+    path = (output or found.folder / "dashboard.journal").absolute()
     draft = path.with_name(f".{path.name}.part")
     varied = write_dashboard(found.trials, found.study.name, found.objective, draft)
     draft.replace(path)
-    metadata = found.folder / "metadata.json"
-    write_file(metadata, json.dumps(datasette_metadata(found.study.name, found.views), indent=2))
     click.echo(f"Wrote {path}: {len(found.trials)} trials, {varied} options that varied.")
-    click.echo(f"Start:  optuna-dashboard sqlite:///{path}   (pip install optuna-dashboard)")
+    click.echo(f"Start:  optuna-dashboard {path}   (pip install optuna-dashboard)")
     click.echo(f"Or:     datasette {found.folder / 'trials.db'} --metadata {metadata}")

@@ -345,10 +345,12 @@ def test_a_folder_needs_a_name(measured: World) -> None:
 def test_what_optuna_dashboard_reads(measured: World, tmp_path: Path) -> None:
     import optuna
 
-    path = tmp_path / "dashboard.db"
+    path = tmp_path / "dashboard.journal"
     said = measured.memtotal("dashboard", "small.toml", "-o", path).out
-    assert "optuna-dashboard sqlite:///" in said
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{path}")
+    assert f"optuna-dashboard {path}" in said
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+    assert study.study_name == "small: mem_total in kB"
     assert len(study.trials) == len(measured.outcomes())
     assert study.best_value == best(measured).objective
     varied = set(study.trials[0].params)
@@ -358,7 +360,7 @@ def test_what_optuna_dashboard_reads(measured: World, tmp_path: Path) -> None:
 
 
 def test_datasette_shows_the_views_with_what_they_are(measured: World, tmp_path: Path) -> None:
-    measured.memtotal("dashboard", "small.toml", "-o", tmp_path / "dashboard.db")
+    measured.memtotal("dashboard", "small.toml", "--metadata-only")
     folder = measured.results / "small"
     page = subprocess.run(
         ["datasette", "serve", folder / "trials.db", "--metadata", folder / "metadata.json",
