@@ -310,9 +310,7 @@ def test_steps_that_were_not_built_are_not_exported(searched: World, tmp_path: P
     assert "Run: memtotal steps" in done.err
 
 
-def test_an_annotated_defconfig_says_what_each_line_is_for(
-    measured: World, tmp_path: Path
-) -> None:
+def test_an_annotated_defconfig_says_what_each_line_is_for(measured: World, tmp_path: Path) -> None:
     text = measured.memtotal("export", "small.toml", "--format", "annotated").out
     config = olddefconfig(measured, tmp_path / "out", text)
     assert config_digest(config) == best(measured).resolved.digest
@@ -326,7 +324,12 @@ def test_an_annotated_defconfig_says_what_each_line_is_for(
 @pytest.mark.parametrize("kind", ["defconfig", "config", "fragment", "annotated", "cmdline"])
 def test_each_file_says_where_it_is_from(measured: World, kind: str) -> None:
     text = measured.memtotal("export", "small.toml", "--format", kind).out
-    for line in ("study: small", f"trial: {best(measured).number}", "kernel: 5.10.7-", "compiler: "):
+    for line in (
+        "study: small",
+        f"trial: {best(measured).number}",
+        "kernel: 5.10.7-",
+        "compiler: ",
+    ):
         assert f"\n## {line}" in text
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: a thousand trials, with text from outside that tries to break out."""
+"""The report in a real browser: a thousand trials, with text that tries to break out of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from optimizer.review.report import Subject, render
 from optimizer.settings import load_marks
 
 TRIALS = 1000
-EVIL = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>\"'&{{7*7}}"
+EVIL = (
+    "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>\"'&{{7*7}}"
+)
 OPTIONS = ["BUG", "MULTIUSER", "KALLSYMS", *(f"OPTION_{number:03}" for number in range(300))]
 NEEDED = {"OPTION_007", "OPTION_100"}
 LINE = (
@@ -44,8 +46,7 @@ def trial(number: int, off: set[str]) -> Trial:
     failed = off & NEEDED
     saved = 4 * sum(OPTIONS.index(name) % 7 for name in off)
     config = "".join(
-        f"# CONFIG_{name} is not set\n" if name in off else f"CONFIG_{name}=y\n"
-        for name in OPTIONS
+        f"# CONFIG_{name} is not set\n" if name in off else f"CONFIG_{name}=y\n" for name in OPTIONS
     )
     total = 25_620 + saved
     return Trial(
@@ -58,13 +59,20 @@ def trial(number: int, off: set[str]) -> Trial:
         resolved=ResolvedConfig(f"{number}", config, f"# {EVIL}\n{config}"),
         objective=None if failed else float(total),
         build=BuildResult(
-            True, 9.0, 3, Path("build.log"), config, image_bytes=2_000_000 - saved * 900,
+            True,
+            9.0,
+            3,
+            Path("build.log"),
+            config,
+            image_bytes=2_000_000 - saved * 900,
             sections={".text": 4_000_000 - saved * 1000},
-        ),  # fmt: skip
+        ),
         boot=BootResult(
-            BootState.READY, 1.0, Path("console.log"),
+            BootState.READY,
+            1.0,
+            Path("console.log"),
             checks=(CheckResult("board", "network", not failed, 0.1, EVIL if failed else ""),),
-        ),  # fmt: skip
+        ),
         measurement=Measurement(total, total - 900, {}, LINE.format(code=5011 - saved)),
         reason=f"board/network: {EVIL}" if failed else "",
         started_at=f"2024-05-01T{number // 60 % 24:02}:{number % 60:02}:00+00:00",
