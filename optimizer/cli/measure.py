@@ -13,12 +13,13 @@ from optimizer.cli.findings import gather
 from optimizer.cli.review import price_row
 from optimizer.cli.screen import Span, as_json_option, console, kb, results_option
 from optimizer.cli.session import Session, session
+from optimizer.cli.verify import fresh_slot
 from optimizer.errors import UserError
 from optimizer.process import Deadline
-from optimizer.records import Step
+from optimizer.records import AttributionKind, Step
 from optimizer.review.prices import Price, Role
 from optimizer.review.savings import differences
-from optimizer.search import attribution, steps
+from optimizer.search import attribution, steps, verification
 from optimizer.search.attribution import Comparison, Unmeasurable
 from optimizer.search.space import kept_names
 
@@ -40,6 +41,11 @@ ATTRIBUTION, STEPS = "attribution", "steps"
 )  # fmt: skip
 @click.option("--kept", is_flag=True, help="Measure what the study keeps: the price of each.")
 @click.option(
+    "--recheck", type=click.IntRange(1), default=None, metavar="N",
+    help="Instead, build both sides of N measured savings clean and compare; exit code 1 if one "
+    "differs.",
+)  # fmt: skip
+@click.option(
     "--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
     help="Variants built side by side.",
 )  # fmt: skip
@@ -53,6 +59,7 @@ def attribute(
     options: tuple[str, ...],
     at_baseline: bool,
     kept: bool,
+    recheck: int | None,
     jobs: int,
     as_json: bool,
     results: str | None,
@@ -63,6 +70,10 @@ def attribute(
     on with what is not measured yet.
     """
     with session(study, results, trial, jobs, budget, ATTRIBUTION) as at:
+        if recheck is not None:
+            if _recheck(at, recheck):
+                raise click.exceptions.Exit(1)
+            return
         known = gather(at.database, at.winner.number).prices
         wanted = _wanted(at, known, options, top)
         planned: list[Comparison | Unmeasurable] = []
@@ -139,6 +150,47 @@ def _measure(
     at.progress.say(f"{len(comparisons)} changes to measure")
     at.series.run(requests, Deadline(budget), on_done)
     return len(stored), len(comparisons) - len(stored)
+
+
+def _recheck(at: Session, count: int) -> int:
+    """Build both sides of measured savings in a fresh tree; how many savings differ."""
+    pairs = [one for one in at.database.attributions() if one.kind is AttributionKind.WINNER]
+    tools = {
+        "kernel": at.settings.kernel.tree.name,
+        "compiler": at.settings.kernel.cross_compile,
+    }
+    totals: dict[int, int | None] = {}
+    differing = 0
+    for pair in pairs[:count]:
+        for number in (pair.with_trial, pair.without_trial):
+            if number not in totals:
+                trial = at.database.trial(number)
+                at.progress.say(f"building trial {number} clean")
+                folder, slot = fresh_slot(at.settings, tools)
+                logs = at.database.folder / "verify" / str(folder)
+                try:
+                    found = verification.verify(
+                        slot, trial.resolved.text, logs, None, _silent, at.series.cancel
+                    )
+                finally:
+                    slot.empty()
+                    slot.close()
+                seen = {one.measurement.mem_total_kb for one in found.boots if one.measurement}
+                totals[number] = seen.pop() if len(seen) == 1 else None
+        before = at.database.trial(pair.without_trial).measurement
+        after = at.database.trial(pair.with_trial).measurement
+        told = after.mem_total_kb - before.mem_total_kb if before and after else None
+        one, other = totals[pair.with_trial], totals[pair.without_trial]
+        clean = None if one is None or other is None else one - other
+        differing += told != clean
+        word = "the same" if told == clean else "DIFFERS"
+        at.progress.say(f"{pair.option}={pair.value}: measured {told} kB, clean {clean} kB: {word}")
+    at.progress.say(f"{min(count, len(pairs))} savings built clean, {differing} differ")
+    return differing
+
+
+def _silent(_phase: str, _detail: str) -> None:
+    """Nothing to say between two trials."""
 
 
 @click.command("steps")

@@ -50,7 +50,7 @@ def verify(
     doctor.require(settings)
     tree = workshop.symbol_tree(settings)
     config, expected = _subject(study, settings, tree, trial, defconfig, results)
-    number, slot = _fresh_slot(settings, workshop.tools(settings, tree))
+    number, slot = fresh_slot(settings, workshop.tools(settings, tree))
     logs = workshop.study_folder(settings.name, results) / "verify" / str(number)
     screen = console()
     said: set[str] = set()
@@ -73,7 +73,7 @@ def verify(
         raise click.exceptions.Exit(1)
 
 
-def _fresh_slot(settings: StudySettings, tools: Mapping[str, str]) -> tuple[int, Slot]:
+def fresh_slot(settings: StudySettings, tools: Mapping[str, str]) -> tuple[int, Slot]:
     """A slot whose tree is empty. What a killed verify left in it is removed now."""
     for number in itertools.count():
         folder = cache_folder() / "verify" / str(number)

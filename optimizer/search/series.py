@@ -96,6 +96,11 @@ class Series:
         """Ask the series to end now: what is being built is given up. Safe in a signal handler."""
         self._cancel.set()
 
+    @property
+    def cancel(self) -> threading.Event:
+        """Set when the series was asked to end."""
+        return self._cancel
+
     def run(
         self,
         requests: Sequence[Prepared],
