@@ -89,8 +89,8 @@ def find(study: str, results: str | None, trial: int | None) -> Findings:
 
 def gather(database: Database, trial: int | None) -> Findings:
     """What a database knows; see :func:`find`."""
-    bound = database.study()
-    if bound is None:
+    bound, trials = database.study(), database.trials()
+    if bound is None or not trials:
         raise UserError(f"There are no trials yet in {database.path}.", "Run: memtotal run STUDY")
     winner = chosen_trial(database, trial)
     if winner.duplicate_of is not None:
@@ -108,7 +108,7 @@ def gather(database: Database, trial: int | None) -> Findings:
             )
         )
     )
-    trials, attributions = database.trials(), database.attributions()
+    attributions = database.attributions()
     facts, marks = database.symbols(winner.number), load_marks()
     before = database.symbols(0)
     return Findings(

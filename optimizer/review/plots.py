@@ -45,6 +45,7 @@ _SETTINGS: dict[Any, Any] = {
     "axes.facecolor": "none",
     "font.family": "sans-serif",
     "font.size": 9.5,
+    "text.parse_math": False,
     "text.color": _COLOURS["ink"],
     "axes.labelcolor": _COLOURS["muted"],
     "axes.edgecolor": _COLOURS["grid"],

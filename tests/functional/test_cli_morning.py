@@ -32,7 +32,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A study that ran, and nothing else; tests that build more work on a copy."""
     world = World(tmp_path_factory.mktemp("searched") / "world")
     world.edit(world.study, 'keep = ["PRINTK",', 'keep = ["LEDS", "PRINTK",')
-    world.memtotal("run", "small.toml", "--trials", TRIALS)
+    done = world.start("run", "small.toml", "--trials", TRIALS).ended(LONG_SECONDS)
+    assert done.code == 0, done.err
     yield world
     world.close()
 

@@ -21,6 +21,7 @@ from optimizer.records import (
     Measurement,
     Outcome,
     ResolvedConfig,
+    Step,
     SymbolFacts,
     Trial,
 )
@@ -307,3 +308,16 @@ def test_a_log_that_does_not_tell_the_ram_leaves_its_bars_out() -> None:
     text = render(dataclasses.replace(about, ledger=[]))
     assert "line is not there" in text
     assert len(re.findall(r'<div class="wide"', text)) == 3
+
+
+def test_what_figures_show_is_escaped_too(browser: Browser, tmp_path: Path) -> None:
+    about = subject(3)
+    step = Step(1, f"{EVIL} $\\frac$ menu", (("BUG", "n"),), about.winner.number)
+    path = tmp_path / "steps.html"
+    path.write_text(render(dataclasses.replace(about, steps=[step])), encoding="utf-8")
+    context = browser.new_context()
+    opened = Opened(context.new_page(), path)
+    assert opened.page.locator("#way ~ figure .wide svg text", has_text="</script>").count() == 1
+    assert opened.said == []
+    assert opened.requests == [path.as_uri()]
+    context.close()
