@@ -29,12 +29,12 @@ from optimizer.search.dashboard import write_dashboard
 def report(study: str, trial: int | None, output: Path, results: str | None) -> None:
     """STUDY as one page: the search, savings, certificate, failures, how to reproduce."""
     found = find(study, results, trial)
-    text = render(_subject(found, study))
+    subject = _subject(found, study)
+    text = render(subject)
     write_file(output, text)
-    lines = found.certificate()
     click.echo(
         f"Wrote {output}: {len(text.encode()) / 1000:,.0f} kB; trial {found.winner.number}, "
-        f"{kb(found.winner.objective)}, {len(lines)} options with a reason."
+        f"{kb(found.winner.objective)}, {len(subject.certificate)} options with a reason."
     )
     if not found.facts:
         click.echo(

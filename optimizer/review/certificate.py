@@ -18,7 +18,7 @@ from enum import StrEnum
 from optimizer.records import Outcome, SymbolFacts, Trial, Verdict, VerdictReason
 from optimizer.review.export import settings_of
 from optimizer.review.prices import Price, Role, lost
-from optimizer.review.savings import Change, differences
+from optimizer.review.savings import Change, changes
 from optimizer.settings import Mark
 
 
@@ -132,7 +132,7 @@ class _Case:
         self.members = {
             member: name for name in evidence.winner.effective for member in name.split("|")
         }
-        changed = {one.number: _changes(one, self._baseline) for one in self._trials}
+        changed = {one.number: changes(one, self._baseline) for one in self._trials}
         passed = [one for one in self._trials if one.outcome is Outcome.PASSED]
         cleared = frozenset().union(*(changed[one.number] for one in passed))
         self._changed = changed
@@ -354,10 +354,6 @@ class _Case:
 
 # More than this falls along with an option only when it is a whole subsystem's switch.
 _MOST_TIED = 12
-
-
-def _changes(trial: Trial, baseline: Trial) -> frozenset[Change]:
-    return frozenset((name, value) for name, _, value in differences(trial, baseline))
 
 
 def _failing(line: CertificateLine, trial: Trial | None) -> CertificateLine:

@@ -22,7 +22,7 @@ from optimizer.review.certificate import OPEN, CertificateLine, Reason, evidence
 from optimizer.review.ledger import LedgerPart
 from optimizer.review.plots import Bar, Plot, Point
 from optimizer.review.prices import Basis, Price, Role
-from optimizer.review.savings import differences
+from optimizer.review.savings import changes
 from optimizer.settings import Mark
 
 _FOLDER = Path(__file__).parent
@@ -289,7 +289,7 @@ def _failures(subject: Subject) -> list[dict[str, object]]:
         groups.setdefault((check, trial.outcome.value), []).append(
             {
                 "number": trial.number,
-                "changes": len(differences(trial, subject.baseline)),
+                "changes": len(changes(trial, subject.baseline)),
                 "seen": seen,
             }
         )

@@ -77,15 +77,15 @@ def option_savings(trials: Iterable[Trial]) -> list[OptionSaving]:
     baseline = next((trial for trial in told if trial.number == 0), None)
     if baseline is None:
         return []
-    changes = {trial.number: _changes(trial, baseline) for trial in told}
+    made = {trial.number: changes(trial, baseline) for trial in told}
     objectives = {
         trial.number: objective for trial in told if (objective := _objective(trial)) is not None
     }
-    groups = _groups(changes, list(objectives))
-    estimates = _estimates(groups, changes, objectives)
+    groups = _groups(made, list(objectives))
+    estimates = _estimates(groups, made, objectives)
     found = []
     for group, estimate in zip(groups, estimates, strict=True):
-        touched = [trial for trial in told if not changes[trial.number].isdisjoint(group)]
+        touched = [trial for trial in told if not made[trial.number].isdisjoint(group)]
         outcomes = [trial.outcome for trial in touched if trial.outcome is not Outcome.PASSED]
         (option, value), *others = group
         found.append(
@@ -124,8 +124,12 @@ def _objective(trial: Trial) -> float | None:
     return trial.objective if trial.outcome is Outcome.PASSED else None
 
 
-def _changes(trial: Trial, baseline: Trial) -> frozenset[Change]:
-    return frozenset((name, value) for name, _, value in differences(trial, baseline))
+def changes(trial: Trial, baseline: Trial) -> frozenset[Change]:
+    """(option, value) where a trial differs from the baseline; see :func:`differences`."""
+    before = baseline.effective
+    return frozenset(
+        change for change in trial.effective.items() - before.items() if change[0] in before
+    )
 
 
 def _groups(changes: Mapping[int, frozenset[Change]], passed: Sequence[int]) -> list[list[Change]]:
