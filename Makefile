@@ -12,7 +12,7 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: help setup run test check reference lock bench-build
+.PHONY: help setup run test check reference findings picture lock bench-build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,8 @@ setup: ## install the toolchain, the kernel source, the initramfs and .venv; doe
 run: setup ## search: make run [BUDGET=8h] [STUDY=configs/versatilepb.toml]
 	$(ALONE) $(VENV)/bin/memtotal run $(STUDY) --budget $(BUDGET)
 
-test: setup ## every test, the ones that build and boot kernels included
+test: ## every test, the ones that build and boot kernels included
+	@toolchain/setup.sh test
 	$(ALONE) $(VENV)/bin/pytest tests
 
 check: setup ## format, lint, types and the unit tests: a minute or two
@@ -40,8 +41,11 @@ bench-build: setup ## seconds a variant, four ways; hours, goes on where it ende
 REFERENCE ?= results/reference/versatilepb-6.1
 MEMTOTAL := $(ALONE) $(VENV)/bin/memtotal
 
+MEASURE ?= 1h
+
 # What a finished run found, as the run left it; verify comes last and fails if it does not repeat.
-reference: setup ## copy the study's result to results/reference and verify it
+# The steps are built first, and the savings of single options measured for MEASURE: that adds trials.
+reference: setup ## measure [MEASURE=1h], copy the study's result to results/reference, verify it
 	mkdir -p $(REFERENCE)
 	$(MEMTOTAL) export $(STUDY) --format defconfig -o $(REFERENCE)/winner_defconfig
 	$(MEMTOTAL) export $(STUDY) --format fragment -o $(REFERENCE)/winner.fragment
@@ -54,10 +58,32 @@ reference: setup ## copy the study's result to results/reference and verify it
 	$(MEMTOTAL) explain $(STUDY) --diff baseline winner >$(REFERENCE)/ledger-diff.txt
 	$(MEMTOTAL) explain $(STUDY) --diff baseline winner --json >$(REFERENCE)/ledger-diff.json
 	$(MEMTOTAL) init-audit $(STUDY) >$(REFERENCE)/init-audit.txt
+	$(MEMTOTAL) steps $(STUDY)
+	$(MEMTOTAL) attribute $(STUDY) --budget $(MEASURE)
+	$(MEMTOTAL) certificate $(STUDY) --format markdown -o $(REFERENCE)/certificate.md
 	rm -f $(REFERENCE)/trials.db
 	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
 		results/$(basename $(notdir $(STUDY)))/trials.db $(REFERENCE)/trials.db
+	$(MAKE) --no-print-directory findings REFERENCE=$(REFERENCE)
 	$(MEMTOTAL) verify $(STUDY) --defconfig $(REFERENCE)/winner_defconfig >$(REFERENCE)/verify.txt
+
+# From the folder's trials.db alone: no kernel is built and no kernel tree is read.
+findings: setup ## write anew what results/reference has from its trials.db: report, savings, exports
+	$(MEMTOTAL) export $(REFERENCE) --format defconfig -o $(REFERENCE)/winner_defconfig
+	$(MEMTOTAL) export $(REFERENCE) --format fragment -o $(REFERENCE)/winner.fragment
+	$(MEMTOTAL) export $(REFERENCE) --format annotated -o $(REFERENCE)/winner_annotated
+	$(MEMTOTAL) status $(REFERENCE) --json >$(REFERENCE)/summary.json
+	$(MEMTOTAL) review $(REFERENCE) >$(REFERENCE)/review.txt
+	$(MEMTOTAL) review $(REFERENCE) --format csv -o $(REFERENCE)/savings.csv
+	$(MEMTOTAL) certificate $(REFERENCE) --format markdown -o $(REFERENCE)/certificate.md
+	$(MEMTOTAL) report $(REFERENCE) -o $(REFERENCE)/report.html
+	$(MEMTOTAL) dashboard $(REFERENCE) --metadata-only
+	rm -rf $(REFERENCE)/steps
+	-$(MEMTOTAL) export $(REFERENCE) --format steps --patches -o $(REFERENCE)/steps
+
+picture: ## the README's picture of the report, by chromium (make test installs it)
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=900,1180 \
+		--screenshot=$(REFERENCE)/report.png file://$(abspath $(REFERENCE))/report.html 2>/dev/null
 
 # Extra indexes and wheels at hand are one machine's: none of them may reach the lock.
 lock: export PIP_CONFIG_FILE := /dev/null

@@ -26,6 +26,10 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
 
 
+# Trials of this sampler show what a kept option costs. They are refused by definition.
+PRICE_SAMPLER = "price"
+
+
 class BootState(StrEnum):
     """How far a boot came, and what stopped it."""
 
@@ -350,3 +354,59 @@ class Trial:
         then the lower number."""
         image_bytes = self.build.image_bytes if self.build else 0
         return (self.objective or 0.0, -image_bytes, -self.number)
+
+
+@dataclass(frozen=True)
+class SymbolFacts:
+    """What Kconfig says of a symbol, and what it is in one configuration.
+
+    ``menu`` are the titles from the top menu down to it, ``depends`` its condition as written.
+    ``settable`` holds the values that Kconfig would accept there, ``holders`` the symbols that
+    select it there, ``choice`` the members of the choice it belongs to.
+    """
+
+    name: str
+    type: str
+    prompt: str = ""
+    menu: tuple[str, ...] = ()
+    help: str = ""
+    depends: str = ""
+    value: str = "n"
+    visible: bool = False
+    settable: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    choice: tuple[str, ...] = ()
+
+
+class AttributionKind(StrEnum):
+    """Where a saving was measured."""
+
+    WINNER = "winner"  # the change taken back alone, everything else as in the winner
+    BASELINE = "baseline"  # the change made alone, everything else as in the baseline
+    KEPT = "kept"  # what the study keeps, dropped from the winner
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Two trials that differ in one change: what it saves is the difference of their figures.
+
+    ``with_trial`` has ``option`` at ``value``, ``without_trial`` does not. ``tied`` are the other
+    changes (option, value) that Kconfig makes along with it.
+    """
+
+    kind: AttributionKind
+    option: str
+    value: str
+    with_trial: int
+    without_trial: int
+    tied: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the way from the baseline to a winner: its trial has all changes so far."""
+
+    position: int
+    title: str
+    changes: tuple[tuple[str, str], ...]
+    trial: int

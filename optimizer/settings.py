@@ -1,7 +1,8 @@
 """A study's TOML file -> frozen settings. The only reader of the user's files and environment.
 
 A study names a board and smoke suites; they are files of their own, looked for beside the study
-(``boards/NAME.toml``, ``smoke/NAME.toml``) and then among those shipped in ``configs/``.
+(``boards/NAME.toml``, ``smoke/NAME.toml``, presets of what to keep in ``keep/NAME.toml``) and then
+among those shipped in ``configs/``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SymbolName = Annotated[
     BeforeValidator(lambda name: name.removeprefix("CONFIG_") if isinstance(name, str) else name),
     Field(pattern=r"^[A-Za-z0-9_]+$"),
 ]
+MakeVariable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 Model = TypeVar("Model", bound=BaseModel)
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 # The kernel splits its command line at blanks and reads quotes.
@@ -50,12 +52,14 @@ class KernelSettings(_Frozen):
 
     ``reuse_objects``: an object is not compiled again when all that its code can depend on was
     compiled before. ``cache_gb``: how much is kept for that, in 10^9 bytes.
+    ``make_variables`` are handed to every make, such as KCFLAGS.
     """
 
     tree: Path
     arch: str = Field(pattern=r"^[a-z0-9_]+$")
     cross_compile: str = Field(pattern=r"^[A-Za-z0-9_./+-]*$")
     defconfig: str = Field(min_length=1)
+    make_variables: Mapping[MakeVariable, str] = Field(default_factory=dict)
     target: str = Field(default="zImage", pattern=r"^[A-Za-z0-9_./-]+$")
     image: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     device_tree: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_./-]*)?$")
@@ -167,11 +171,29 @@ def checks_in_order(suites: Iterable[Suite]) -> tuple[tuple[str, CheckSettings],
     return tuple(sorted(checks, key=lambda one: (one[1].boot, one[1].kind == "reboot")))
 
 
+class KeepPreset(_Frozen):
+    """A named list of symbols to keep; those that a tree does not have are passed over."""
+
+    name: str
+    description: str = ""
+    symbols: tuple[SymbolName, ...] = Field(min_length=1)
+
+
+class Mark(_Frozen):
+    """Why an option is worth more than its RAM: what is lost when it leaves the ``safe`` value."""
+
+    kind: Literal["hardening", "mitigation", "diagnosis"]
+    symbols: tuple[SymbolName, ...] = Field(min_length=1)
+    safe: str = "y"
+    loses: str = Field(min_length=1)
+
+
 class OptionSettings(_Frozen):
     """What the search may touch.
 
     ``gate``: turned on in every variant because other options are only visible then.
     ``keep``: stay as the baseline has them; what would drop them is not tried.
+    ``presets``: named lists of more to keep; a study names them in ``keep_presets``.
     ``leave``: not candidates; Kconfig gives them what follows from the rest.
     ``try_only``: when not empty, the candidates are these and no others.
     ``turn_on``: options that may save RAM by being on.
@@ -181,6 +203,7 @@ class OptionSettings(_Frozen):
 
     gate: tuple[SymbolName, ...] = ()
     keep: tuple[SymbolName, ...] = ()
+    presets: tuple[KeepPreset, ...] = ()
     leave: tuple[SymbolName, ...] = ()
     try_only: tuple[SymbolName, ...] = Field(default=(), alias="try")
     turn_on: tuple[SymbolName, ...] = ()
@@ -199,7 +222,7 @@ class OptionSettings(_Frozen):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> OptionSettings:
-        kept = set(self.keep)
+        kept = set(self.keep) | {name for preset in self.presets for name in preset.symbols}
         for role, names in (
             ("leave", self.leave),
             ("try", self.try_only),
@@ -207,7 +230,8 @@ class OptionSettings(_Frozen):
             ("ranges", tuple(self.ranges)),
         ):
             if both := sorted(kept & set(names)):
-                raise ValueError(f"{', '.join(both)}: in 'keep' and in '{role}'")
+                where = "keep" if set(both) <= set(self.keep) else "keep_presets"
+                raise ValueError(f"{', '.join(both)}: in '{where}' and in '{role}'")
         return self
 
 
@@ -294,6 +318,17 @@ def load_study(study: str) -> StudySettings:
     )
     for key in ("source", "text", "suites"):
         _expect(path, text, key, key not in data, "no such key in a study")
+    if isinstance(options := data.get("options"), dict):
+        preset_names = options.pop("keep_presets", [])
+        _expect(
+            path,
+            text,
+            "keep_presets",
+            isinstance(preset_names, list) and all(isinstance(one, str) for one in preset_names),
+            'a list of keep presets, such as ["diagnosable"]',
+        )
+        _expect(path, text, "presets", "presets" not in options, "no such key in a study")
+        options["presets"] = [_load_preset(name, path) for name in preset_names]
     board = _load_board(_find("boards", str(board_name), path))
     suites = _load_suites(list(suite_names or ()), path)
     if isinstance(kernel := data.get("kernel"), dict) and "tree" in kernel:
@@ -302,6 +337,24 @@ def load_study(study: str) -> StudySettings:
         data["initramfs"] = _located(str(data["initramfs"]), path)
     document = data | {"board": board, "suites": suites, "source": path, "text": text}
     return _validated(StudySettings, document, path, text)
+
+
+def load_marks() -> dict[str, Mark]:
+    """The options marked in ``configs/marks/``, by symbol.
+
+    Raises:
+        UserError: a file is not TOML, or has a wrong key or value; says where.
+    """
+    found: dict[str, Mark] = {}
+    for path in sorted(SHIPPED_CONFIGS.glob("marks/*.toml")):
+        text, data = _read_toml(path)
+        for mark in _validated(_Marks, data, path, text).mark:
+            found |= dict.fromkeys(mark.symbols, mark)
+    return found
+
+
+class _Marks(_Frozen):
+    mark: tuple[Mark, ...] = ()
 
 
 def _find_study(study: str) -> Path:
@@ -332,6 +385,12 @@ def _find(folder: str, name: str, study: Path) -> Path:
 def _load_board(path: Path) -> BoardSettings:
     text, data = _read_toml(path)
     return _validated(BoardSettings, data, path, text)
+
+
+def _load_preset(name: str, study: Path) -> KeepPreset:
+    path = _find("keep", name, study)
+    text, data = _read_toml(path)
+    return _validated(KeepPreset, data | {"name": name}, path, text)
 
 
 def _load_suites(names: Sequence[str], study: Path) -> list[Suite]:
@@ -411,9 +470,13 @@ def _keys(model: type[BaseModel], where: Iterable[str | int]) -> list[str]:
         current = next(
             (one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), current
         )
-    hidden = {"source", "text", "suites"} if current is StudySettings else set()
     fields = {field.alias or name for name, field in current.model_fields.items()}
-    return sorted((fields | ({"smoke"} if hidden else set())) - hidden)
+    # What loading puts in the place of names that a study gives.
+    if current is StudySettings:
+        fields = (fields | {"smoke"}) - {"source", "text", "suites"}
+    elif current is OptionSettings:
+        fields = (fields | {"keep_presets"}) - {"presets"}
+    return sorted(fields)
 
 
 def _place(path: Path, text: str, where: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-table=$(grep -v '^#' "$REPO/toolchain/packages")
+# With an argument, NAME, also those of the file packages-NAME: "test" has what the tests need.
+table=$(grep -hv '^#' "$REPO/toolchain/packages" "${@/#/$REPO/toolchain/packages-}")
 
 if is_debian_12; then
     mapfile -t packages < <(awk '{ print $1 }' <<<"$table")

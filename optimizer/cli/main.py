@@ -10,10 +10,14 @@ from optimizer import __version__
 from optimizer.cli.cache import cache
 from optimizer.cli.doctor import doctor
 from optimizer.cli.explain import explain
+from optimizer.cli.export import export, import_buildroot
 from optimizer.cli.floor import floor
 from optimizer.cli.initaudit import init_audit
+from optimizer.cli.measure import attribute, make_steps
 from optimizer.cli.prior import prior
-from optimizer.cli.results import export, review, show, status
+from optimizer.cli.report import dashboard, report
+from optimizer.cli.results import show, status
+from optimizer.cli.review import certificate, review, why
 from optimizer.cli.run import run
 from optimizer.cli.verify import verify
 from optimizer.errors import MemtotalError
@@ -33,8 +37,9 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    *(doctor, prior, run, status, review, show, explain, init_audit, floor),
-    *(export, verify, cache),
+    *(doctor, prior, run, status, review, show, why, certificate, report, explain),
+    *(init_audit, floor, attribute, make_steps, export, verify, cache, dashboard),
+    import_buildroot,
 )
 for _command in _COMMANDS:
     cli.add_command(_command)

@@ -14,11 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from optimizer.cli.screen import as_json_option, console, kb, results_option, span
-from optimizer.cli.workshop import left_out, study_folder
+from optimizer.cli.workshop import study_folder
 from optimizer.errors import MachineFault, UserError
-from optimizer.records import Outcome, Trial
-from optimizer.review import export as exports
-from optimizer.review.savings import OptionSaving, differences, option_savings
+from optimizer.records import Trial
+from optimizer.review.savings import differences
 from optimizer.review.summary import summarize
 from optimizer.settings import load_study
 from optimizer.store import Database, Run
@@ -104,77 +103,6 @@ def status(study: str, as_json: bool, results: str | None) -> None:
 
 @click.command()
 @click.argument("study")
-@click.option("--top", type=click.IntRange(1), default=None, help="Only so many options.")
-@click.option("--failed", is_flag=True, help="Only the trials that failed.")
-@as_json_option
-@results_option
-def review(study: str, top: int | None, failed: bool, as_json: bool, results: str | None) -> None:
-    """The trials as a table, and what each option is estimated to save."""
-    with open_results(study, results) as database:
-        trials, without = database.trials(), left_out(database)
-    savings = option_savings(trials)
-    shown = [
-        one
-        for one in trials
-        if not failed or one.outcome not in (Outcome.PASSED, Outcome.DUPLICATE)
-    ]
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "trials": [_row(one) for one in shown],
-                    "savings": [asdict(one) for one in savings[:top]],
-                    "left_out": without,
-                },
-                indent=2,
-            )
-        )
-        return
-    screen = console()
-    baseline = next((one.objective for one in trials if one.number == 0), None)
-    table = Table(box=None)
-    for title in (
-        "trial",
-        "outcome",
-        "figure",
-        "gain",
-        "image",
-        "asked",
-        "refused",
-        "objects",
-        "took",
-        "why",
-    ):
-        table.add_column(title, justify="left" if title in ("outcome", "why") else "right")
-    for one in shown:
-        gain = (
-            "" if one.objective is None or baseline is None else f"{one.objective - baseline:+,.0f}"
-        )
-        table.add_row(
-            str(one.number),
-            one.outcome.value,
-            kb(one.objective),
-            gain,
-            f"{one.build.image_bytes:,}" if one.build and one.build.ok else "",
-            str(len(one.assignment.values)),
-            str(len(one.resolved.refused)),
-            str(one.build.objects) if one.build else "",
-            span(one.seconds),
-            Text(one.reason[:60]),
-        )
-    screen.print(table)
-    if savings and not failed:
-        screen.print()
-        screen.print(_savings_table(savings[:top]))
-        screen.print(
-            "Estimates by regression over the passed trials; options of one group share theirs."
-        )
-    for name, reason in without.items():
-        screen.print(f"Left out of the search: {name}: {reason}")
-
-
-@click.command()
-@click.argument("study")
 @click.argument("trial", type=click.IntRange(0))
 @as_json_option
 @results_option
@@ -232,45 +160,6 @@ def show(study: str, trial: int, as_json: bool, results: str | None) -> None:
         screen.print(refusals)
 
 
-@click.command()
-@click.argument("study")
-@click.option("--trial", type=click.IntRange(0), default=None, help="This one, not the winner.")
-@click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="defconfig", show_default=True,
-    help="defconfig: as savedefconfig writes it; config: the whole .config; fragment: every "
-    "symbol that differs from the baseline, for merge_config.sh.",
-)  # fmt: skip
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None,
-    help="File to write (else standard output).",
-)  # fmt: skip
-@results_option
-def export(
-    study: str, trial: int | None, kind: str, output: Path | None, results: str | None
-) -> None:
-    """The winner's configuration, or another trial's, as a file."""
-    with open_results(study, results) as database:
-        one, baseline, bound = chosen_trial(database, trial), database.trial(0), database.study()
-    header = exports.provenance(
-        bound.name if bound else study,
-        one.number,
-        one.tools.get("kernel", "unknown"),
-        one.tools.get("compiler", "unknown"),
-        {"objective": kb(one.objective) or one.outcome.value},
-    )
-    if kind == "fragment":
-        text = exports.fragment(baseline.resolved.text, one.resolved.text, header)
-    elif kind == "config":
-        text = exports.with_header(one.resolved.text, header)
-    else:
-        text = exports.with_header(one.resolved.defconfig, header)
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    write_file(output, text)
-    click.echo(f"Wrote {output}: trial {one.number}, {kb(one.objective) or one.outcome.value}.")
-
-
 def write_file(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
@@ -317,7 +206,8 @@ def _seconds_left(run: Run | None, trials: Sequence[Trial], alive: bool) -> floa
     return max(0.0, min(left)) if left else None
 
 
-def _row(trial: Trial) -> dict[str, object]:
+def trial_row(trial: Trial) -> dict[str, object]:
+    """A trial as a row for programs."""
     return {
         "trial": trial.number,
         "outcome": trial.outcome.value,
@@ -333,7 +223,7 @@ def _row(trial: Trial) -> dict[str, object]:
 
 def _whole(trial: Trial, baseline: Trial) -> dict[str, object]:
     boot, measured = trial.boot, trial.measurement
-    return _row(trial) | {
+    return trial_row(trial) | {
         "sampler": trial.sampler,
         "started_at": trial.started_at,
         "config_sha256": trial.resolved.digest,
@@ -348,20 +238,3 @@ def _whole(trial: Trial, baseline: Trial) -> dict[str, object]:
         "logs": str(trial.log_dir) if trial.log_dir else None,
         "tools": dict(trial.tools),
     }
-
-
-def _savings_table(savings: Sequence[OptionSaving]) -> Table:
-    table = Table(box=None)
-    for title in ("option", "to", "saves about", "trials", "passed", "failed", "together with"):
-        table.add_column(title, justify="left" if title in ("option", "to") else "right")
-    for one in savings:
-        table.add_row(
-            one.option,
-            one.value,
-            "not known" if one.saving_kb is None else f"{one.saving_kb:,.0f} kB",
-            str(one.trials),
-            str(one.passed),
-            str(sum(one.failed.values())),
-            f"{len(one.together_with)} more" if one.together_with else "",
-        )
-    return table

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from optimizer.cli import doctor, host, workshop
+from optimizer.cli.interrupts import interruptible
 from optimizer.cli.progress import Progress
 from optimizer.errors import MachineFault, MemtotalError, UserError
 from optimizer.process import Deadline, FolderLock
@@ -184,8 +181,9 @@ def _opened(
         search = Search(settings, database, space, slots, folder / "logs", audits)
         opened = Session(settings, database, space, tools, search, progress, audits)
         opened.bind()
-        with _noted(database, wishes, opened), _interruptible(search):
+        with _noted(database, wishes, opened), interruptible(search.stop):
             yield opened
+        workshop.store_facts(database, space, None)
 
 
 @contextmanager
@@ -262,25 +260,3 @@ def _space_line(space: Space) -> str:
         f"{kinds.count('int')} integers, {kinds.count('parameter')} boot parameters; "
         f"{len(space.excluded)} left out"
     )
-
-
-@contextmanager
-def _interruptible(search: Search) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run cleanly; a second one ends it at once.
-
-    Children die with this process (see :mod:`optimizer.process`), so nothing is left behind.
-    """
-    asked = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
-            os._exit(130)
-        asked.set()
-        search.stop()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -62,7 +62,7 @@ def verify(
     tree = workshop.symbol_tree(settings)
     config, expected = _subject(study, settings, tree, trial, defconfig, results, parameters)
     given = expected.assignment.parameters if expected is not None else dict(parameters)
-    number, slot = _fresh_slot(settings, workshop.tools(settings, tree))
+    number, slot = fresh_slot(settings, workshop.tools(settings, tree))
     logs = workshop.study_folder(settings.name, results) / "verify" / str(number)
     screen = console()
     said: set[str] = set()
@@ -85,7 +85,7 @@ def verify(
         raise click.exceptions.Exit(1)
 
 
-def _fresh_slot(settings: StudySettings, tools: Mapping[str, str]) -> tuple[int, Slot]:
+def fresh_slot(settings: StudySettings, tools: Mapping[str, str]) -> tuple[int, Slot]:
     """A slot whose tree is empty. What a killed verify left in it is removed now."""
     for number in itertools.count():
         folder = cache_folder() / "verify" / str(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from optimizer.errors import UserError
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import SymbolTree, compiler_version
 from optimizer.kernel.objects import ObjectStore
+from optimizer.process import FolderLock
+from optimizer.records import Trial
 from optimizer.search.audit import Auditor, open_audit_tree
 from optimizer.search.knowledge import Belief
 from optimizer.search.space import Space
@@ -148,16 +151,21 @@ def describe(space: Space, beliefs: Mapping[str, Belief]) -> dict[str, Json]:
     left_out: dict[str, Json] = {
         one.symbol: {"asked": one.asked, "left_out": one.reason} for one in space.excluded
     }
-    return left_out | {
-        one.name: {
-            "kind": one.kind,
-            "values": list(one.values),
-            "menu": " > ".join(one.menu),
-            "prompt": one.prompt,
+    kept: dict[str, Json] = {name: {"kept": True} for name in space.keep}
+    return (
+        left_out
+        | kept
+        | {
+            one.name: {
+                "kind": one.kind,
+                "values": list(one.values),
+                "menu": " > ".join(one.menu),
+                "prompt": one.prompt,
+            }
+            | (dataclasses.asdict(beliefs[one.name]) if one.name in beliefs else {})
+            for one in space.candidates
         }
-        | (dataclasses.asdict(beliefs[one.name]) if one.name in beliefs else {})
-        for one in space.candidates
-    }
+    )
 
 
 def stored_beliefs(database: Database) -> dict[str, Belief]:
@@ -176,6 +184,59 @@ def stored_beliefs(database: Database) -> dict[str, Belief]:
     return found
 
 
+def store_facts(database: Database, space: Space, winner: Trial | None) -> None:
+    """Have the database know what Kconfig says of the baseline's and the winner's symbols, so that
+    reports need no kernel tree. What is stored already is left as it is.
+
+    Args:
+        database: opened for writing.
+        space: the search space.
+        winner: the trial, None for the best.
+    """
+    best = database.best()
+    chosen = winner or (None if best is None else database.trial(best))
+    names = {name for one in space.candidates for name in one.name.split("|")} | set(space.keep)
+    for trial in (chosen, database.trial(0) if chosen else None):
+        if trial is not None and not database.symbols(trial.number):
+            database.put_symbols(trial.number, space.tree.facts(trial.assignment, names))
+
+
+def described(settings: StudySettings, folder: Path, winner: Trial, symbol: str) -> bool:
+    """Have a study's database know what Kconfig says of a trial's symbols, by its kernel tree.
+
+    Args:
+        settings: the study.
+        folder: of the database; left as it is while a run writes to it.
+        winner: the trial.
+        symbol: one more that must be described, '' for none.
+
+    Returns:
+        Whether the database knows more now; not when it cannot be written, or when the tree is
+        another one.
+
+    Raises:
+        UserError: no compiler, or a broken defconfig.
+    """
+    lock = FolderLock(folder)
+    if not os.access(folder / "trials.db", os.W_OK) or not lock.acquire():
+        return False
+    try:
+        tree = symbol_tree(settings)
+        names = {name for option in winner.effective for name in option.split("|")} | {symbol}
+        names.update(settings.options.keep)
+        with Database.open(folder / "trials.db", create=False) as database:
+            # Not the tree's identity, which changes when the same source is unpacked anew: what
+            # counts is that these Kconfig files make the same of what the trial asked.
+            if tree.resolve(winner.assignment).digest != winner.resolved.digest:
+                return False
+            database.put_symbols(winner.number, tree.facts(winner.assignment, names))
+            if not database.symbols(0):
+                database.put_symbols(0, tree.facts(database.trial(0).assignment, names))
+    finally:
+        lock.release()
+    return True
+
+
 def left_out(database: Database) -> dict[str, str]:
     """What the newest search space leaves out: symbol -> reason."""
     study = database.study()
@@ -183,4 +244,22 @@ def left_out(database: Database) -> dict[str, str]:
         name: str(one["left_out"])
         for name, one in (study.candidates if study else {}).items()
         if isinstance(one, Mapping) and "left_out" in one
+    }
+
+
+def datasette_metadata(study: str, views: Mapping[str, str]) -> dict[str, Json]:
+    """What datasette shows beside a study's tables and views (its ``--metadata`` file).
+
+    Args:
+        study: its name.
+        views: name -> what it shows.
+    """
+    return {
+        "title": f"memtotal: {study}",
+        "databases": {
+            "trials": {
+                "description": "Every trial: what was asked, built, booted and measured.",
+                "tables": {name: {"description": text} for name, text in views.items()},
+            }
+        },
     }

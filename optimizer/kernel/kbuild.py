@@ -277,6 +277,7 @@ class BuildTree:
             f"O={self.folder}",
             f"ARCH={self._settings.arch}",
             f"CROSS_COMPILE={self._settings.cross_compile}",
+            *(f"{name}={value}" for name, value in self._settings.make_variables.items()),
             f"-j{self._jobs}",
             target,
         ]

@@ -22,7 +22,7 @@ import kconfiglib
 
 from optimizer.errors import UserError
 from optimizer.process import bound_to_parent, kill_group
-from optimizer.records import Assignment, Refusal, ResolvedConfig
+from optimizer.records import Assignment, Refusal, ResolvedConfig, SymbolFacts
 
 _TYPES = {
     kconfiglib.BOOL: "bool",
@@ -31,6 +31,7 @@ _TYPES = {
     kconfiglib.HEX: "hex",
     kconfiglib.STRING: "string",
 }
+_TRISTATES = (kconfiglib.BOOL, kconfiglib.TRISTATE)
 # kconfiglib has no types; these names say at least which of its objects is meant.
 _Symbol = Any
 _Node = Any
@@ -165,6 +166,21 @@ class SymbolTree:
         self._apply(assignment)
         return _selectors(self._kconfig.syms[name])
 
+    def facts(self, assignment: Assignment, names: Iterable[str] = ()) -> list[SymbolFacts]:
+        """What Kconfig says of every symbol that the configuration sets, and of the named ones.
+
+        Args:
+            assignment: on top of the base.
+            names: more symbols, also those that are off; unknown ones are left out.
+        """
+        self._apply(assignment)
+        wanted = set(names)
+        return [
+            self._facts(symbol)
+            for symbol in self._kconfig.unique_defined_syms
+            if symbol.name in wanted or (symbol.config_string and symbol.str_value != "n")
+        ]
+
     def resolve(self, assignment: Assignment) -> ResolvedConfig:
         """The whole configuration that follows from the assignment, with what was refused."""
         self._apply(assignment)
@@ -238,6 +254,25 @@ class SymbolTree:
             choice=tuple(member.name for member in symbol.choice.syms) if symbol.choice else (),
             legal=legal,
             selected_by=_selectors(symbol),
+        )
+
+    def _facts(self, symbol: _Symbol) -> SymbolFacts:
+        # Of several definitions the one with a prompt is the one that people see.
+        node = next((one for one in symbol.nodes if one.prompt), symbol.nodes[0])
+        texts = [one.help for one in symbol.nodes if one.help]
+        depends = symbol.direct_dep
+        return SymbolFacts(
+            name=symbol.name,
+            type=_TYPES.get(symbol.orig_type, "unknown"),
+            prompt=node.prompt[0] if node.prompt else "",
+            menu=_menu(node),
+            help=texts[0].strip() if texts else "",
+            depends="" if depends is self._kconfig.y else kconfiglib.expr_str(depends),
+            value=symbol.str_value,
+            visible=symbol.visibility > 0,
+            settable=tuple(kconfiglib.TRI_TO_STR[value] for value in symbol.assignable),
+            holders=_selectors(symbol) if symbol.orig_type in _TRISTATES else (),
+            choice=tuple(member.name for member in symbol.choice.syms) if symbol.choice else (),
         )
 
     def _why(self, name: str, asked: str) -> str:

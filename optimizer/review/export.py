@@ -5,6 +5,7 @@ Symbols are written here as in a .config, with their ``CONFIG_`` prefix left out
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -81,3 +82,93 @@ def provenance(
 
 def _line(name: str, value: str) -> str:
     return f"# CONFIG_{name} is not set" if value == "n" else f"CONFIG_{name}={value}"
+
+
+def annotated(
+    defconfig: str, notes: Mapping[str, str], others: Mapping[str, str], header: Sequence[str] = ()
+) -> str:
+    """A defconfig in which each line is preceded by what is known of it; Kconfig reads it as
+    before.
+
+    Args:
+        defconfig: as ``make savedefconfig`` writes it.
+        notes: symbol -> what it saves or why it stays.
+        others: the same for changes that a defconfig does not show (back at Kconfig's default).
+        header: lines for a comment at the top.
+    """
+    lines: list[str] = []
+    for line in defconfig.splitlines():
+        match = _SET.fullmatch(line) or _NOT_SET.fullmatch(line)
+        if match and (note := notes.get(match[1])):
+            lines.append(f"## {' '.join(note.split())}")
+        lines.append(line)
+    if others:
+        lines += ["", "## Changed too, but not written in a defconfig since they follow from it:"]
+        lines += [f"## {name}: {' '.join(note.split())}" for name, note in others.items()]
+    return with_header("".join(f"{line}\n" for line in lines), header)
+
+
+def command_line(base: str, parameters: Mapping[str, str]) -> str:
+    """A kernel command line with parameters set on top of it.
+
+    Args:
+        base: the board's.
+        parameters: name -> value; '' for one that has none. One that the base has already gets the
+            new value in its place; the others come before ``--``, after which init's arguments are.
+    """
+    words = base.split()
+    kernel, init = words, []
+    if "--" in words:
+        at = words.index("--")
+        kernel, init = words[:at], words[at:]
+    for name, value in parameters.items():
+        word = f"{name}={value}" if value else name
+        known = [index for index, one in enumerate(kernel) if one.split("=")[0] == name]
+        if known:
+            # The kernel takes the last of several, so that is the one to replace.
+            kernel[known[-1]] = word
+        else:
+            kernel.append(word)
+    return " ".join([*kernel, *init])
+
+
+def command_line_of(kernel_log: str) -> str:
+    """The command line that a kernel says it was given; '' when its log does not tell."""
+    match = re.search(r"Kernel command line: (.*)", kernel_log)
+    return match[1].strip() if match else ""
+
+
+def file_name(title: str) -> str:
+    """A title as part of a file name: lower case, words joined by hyphens."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))[:48] or "step"
+
+
+def patch(
+    path: str, before: str, after: str, subject: str, body: str, number: int, count: int
+) -> str:
+    """A change of one file as ``git format-patch`` writes it: ``git am`` and ``git apply`` take it.
+
+    Args:
+        path: of the file in the tree.
+        before: its text.
+        after: its text with the change.
+        subject: the commit message's first line.
+        body: its other lines.
+        number: of this patch in its series.
+        count: of patches in the series.
+    """
+    lines: list[str] = []
+    for line in difflib.unified_diff(
+        before.splitlines(keepends=True),
+        after.splitlines(keepends=True),
+        f"a/{path}",
+        f"b/{path}",
+    ):
+        lines.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+    return (
+        f"From {'0' * 40} Mon Sep 17 00:00:00 2001\n"
+        f"From: memtotal <memtotal@localhost>\n"
+        f"Date: Mon, 17 Sep 2001 00:00:00 +0000\n"
+        f"Subject: [PATCH {number}/{count}] {subject}\n\n{body}\n---\n"
+        f"diff --git a/{path} b/{path}\n{''.join(lines)}-- \nmemtotal\n\n"
+    )

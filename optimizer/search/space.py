@@ -197,6 +197,7 @@ def build_space(
             ``gate``, which may name symbols of other versions and are then recorded as excluded).
     """
     _check_names(tree, settings)
+    settings = settings.model_copy(update={"keep": kept_names(tree, settings)})
     excluded = [
         Refusal(name, "y", "", _unknown(tree, name))
         for name in (*settings.gate, *settings.turn_on)
@@ -273,6 +274,12 @@ def build_space(
         {one.name: one for one in kept},
         tuple(name for name in pinned if name in names),
     )
+
+
+def kept_names(tree: SymbolTree, settings: OptionSettings) -> tuple[str, ...]:
+    """The symbols that the study keeps: its own, and those of its presets that the tree has."""
+    presets = (name for preset in settings.presets for name in preset.symbols)
+    return tuple(dict.fromkeys((*settings.keep, *(name for name in presets if tree.known(name)))))
 
 
 def _unknown(tree: SymbolTree, name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
 
-from optimizer.records import BootState, Outcome, Trial
+from optimizer.records import PRICE_SAMPLER, BootState, Outcome, Trial
 from optimizer.search.elimination import (
     BROKEN,
     EFFECTIVE,
@@ -65,7 +65,9 @@ class Study:
         self._told: dict[int, Trial] = {}
         self._study = optuna.create_study(directions=["maximize"] * len(objectives))
         for trial in past:
-            self._replay(trial)
+            # What a kept option would save tells nothing of the candidates.
+            if trial.sampler != PRICE_SAMPLER:
+                self._replay(trial)
 
     def ask(self, number: int) -> dict[str, str]:
         """The params of the next variant.

@@ -29,6 +29,7 @@ from optimizer.errors import MachineFault, UserError
 from optimizer.records import ResolvedConfig, Trial, Verdict
 from optimizer.store import rows
 from optimizer.store.faults import damaged, denied, intact, mapped
+from optimizer.store.findings import Findings
 
 # What a JSON document can be.
 Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -91,7 +92,7 @@ class Run:
     memory_gb: float
 
 
-class Database:
+class Database(Findings):
     """A study's results. Made by :meth:`open` or :meth:`read`; a context manager that closes it."""
 
     def __init__(self, path: Path, connection: sqlite_utils.Database) -> None:
@@ -143,6 +144,9 @@ class Database:
     @classmethod
     def read(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
         """Open for reading only, also while a run writes, and also on a read-only medium.
+
+        A file made by an older version is read from a copy in memory that is brought up to date;
+        the file stays as it is.
 
         Raises:
             UserError: missing, damaged, not of this program, of a newer version, or not readable.
@@ -254,7 +258,7 @@ class Database:
                 "settings_toml": rows.storable(settings_text),
                 "candidates_json": json.dumps(dict(candidates), sort_keys=True),
             }
-            newest = next(
+            newest: Mapping[str, Any] = next(
                 self._db.query("SELECT * FROM study_settings ORDER BY id DESC LIMIT 1"), {}
             )
             if any(newest.get(key) != value for key, value in document.items()):
@@ -665,6 +669,7 @@ def _updated_copy(connection: sqlite_utils.Database) -> sqlite_utils.Database:
         connection.conn.backup(memory)
     copy = sqlite_utils.Database(memory, execute_plugins=False)
     _migrations().apply(copy)
+    copy.execute("PRAGMA query_only = ON")
     return copy
 
 

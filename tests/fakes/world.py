@@ -121,9 +121,11 @@ class Run:
         """Send it a signal, and none to its children."""
         os.kill(self.pid, number)
 
-    def ended(self) -> Done:
-        """Wait for its end."""
-        wait_until(lambda: self.code is not None, lambda: f"it still runs and said {self.said}")
+    def ended(self, seconds: float = PATIENCE_SECONDS) -> Done:
+        """Wait for its end, so long at most."""
+        wait_until(
+            lambda: self.code is not None, lambda: f"it still runs and said {self.said}", seconds
+        )
         return Done(self.code or 0, self._read("out"), self._read("err"))
 
     def kill(self) -> None:

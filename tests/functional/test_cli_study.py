@@ -287,7 +287,11 @@ def test_a_folder_of_results_is_enough_to_look_at(finished: World, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "command", ["", "doctor", "run", "status", "review", "show", "export", "verify"]
+    "command",
+    [
+        *("", "doctor", "run", "status", "review", "show", "why", "certificate", "report"),
+        *("attribute", "steps", "export", "verify", "dashboard"),
+    ],
 )
 def test_help(command: str) -> None:
     said = CliRunner().invoke(cli, [*command.split(), "--help"])

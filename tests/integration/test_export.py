@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from optimizer.cli import workshop
+from optimizer.kernel.kconfig import SymbolTree, config_digest
+from optimizer.records import Assignment, ResolvedConfig
 from optimizer.review.export import fragment, provenance, settings_of, with_header
+from optimizer.settings import load_study
+from optimizer.store import Database
 
 pytestmark = pytest.mark.integration
 
@@ -93,3 +98,50 @@ def test_kconfig_reads_nothing_from_a_header(base: str, kernel_tree: Path, out: 
     assert settings_of(whole) == settings_of(variant)
     replayed = config_of(kernel_tree, out, with_header(defconfig, HEADER))
     assert settings_of(replayed) == settings_of(variant)
+
+
+REFERENCE = Path(__file__).parents[2] / "results/reference/versatilepb-6.1/trials.db"
+
+
+@pytest.fixture(scope="module")
+def symbols() -> SymbolTree:
+    return workshop.symbol_tree(load_study("versatilepb"))
+
+
+def round_trip(variant: ResolvedConfig, base: str, tree: Path, out: Path) -> None:
+    """The defconfig by olddefconfig, and the fragment by merge_config.sh on the base."""
+    wanted = config_digest(variant.text)
+    assert config_digest(config_of(tree, out, with_header(variant.defconfig, HEADER))) == wanted
+    (out / "base.config").write_text(base)
+    (out / "memtotal.fragment").write_text(fragment(base, variant.text, HEADER))
+    merge = [str(tree / "scripts/kconfig/merge_config.sh"), "-m", "-O", str(out)]
+    run([*merge, str(out / "base.config"), str(out / "memtotal.fragment")], out)
+    make(tree, out, "olddefconfig")
+    assert config_digest((out / ".config").read_text()) == wanted
+
+
+def test_the_reference_winner_goes_round(kernel_tree: Path, out: Path) -> None:
+    with Database.read(REFERENCE) as database:
+        number = database.best()
+        assert number is not None
+        winner, baseline = database.trial(number), database.trial(0)
+    round_trip(winner.resolved, baseline.resolved.text, kernel_tree, out)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_trials_go_round(
+    seed: int, symbols: SymbolTree, kernel_tree: Path, out: Path
+) -> None:
+    """As a trial asks: the gate open, some options off and some integers changed."""
+    chance = random.Random(seed)
+    gate = {"EXPERT": "y", "EMBEDDED": "y"}
+    base = symbols.resolve(Assignment({})).text
+    options = symbols.options(Assignment(gate))
+    on = [
+        one.name
+        for one in options
+        if one.visible and one.value == "y" and not one.choice and not one.name.startswith("DEBUG_")
+    ]
+    asked = dict.fromkeys(chance.sample(on, chance.choice([5, 40, 120])), "n")
+    asked |= {"LOG_BUF_SHIFT": str(chance.randrange(12, 18))} | gate
+    round_trip(symbols.resolve(Assignment(asked)), base, kernel_tree, out)

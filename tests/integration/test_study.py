@@ -185,3 +185,28 @@ def test_6_a_defconfig_that_does_not_pass_is_not_called_good(results: Path, tmp_
     done = memtotal(results, "verify", STUDY, "--defconfig", str(broken))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "does not repeat" in done.stdout
+
+
+def test_7_what_a_change_saves_is_measured(results: Path) -> None:
+    """Against the figures of the trials themselves, and again from the winner's verified build."""
+    status = document(results, "status", STUDY)
+    shown = document(results, "show", STUDY, str(status["best_trial"]))
+    (option, before, after) = next(
+        one
+        for one in shown["differences"]
+        if one[0] in ("LOG_BUF_SHIFT", "DEVMEM", "MAGIC_SYSRQ", "BINFMT_SCRIPT")
+    )
+    measured = document(results, "attribute", STUDY, "--option", option)["measured"]
+    (price,) = [one for one in measured if one["option"] == option]
+    assert (price["before"], price["value"], price["basis"]) == (before, after, "measured")
+    ((having, lacking),) = rows(
+        results,
+        "SELECT with_trial, without_trial FROM attributions WHERE kind = 'winner'",
+    )
+    assert having == status["best_trial"]
+    without = document(results, "show", STUDY, str(lacking))
+    assert [one for one in without["differences"] if one[0] == option] == []
+    assert price["mem_total_kb"] == status["best_kb"] - without["meminfo_kb"]["MemTotal"]
+    assert price["mem_total_kb"] % 4 == 0
+    if option == "LOG_BUF_SHIFT":
+        assert price["mem_total_kb"] >= (1 << int(before)) - (1 << int(after)) >> 10

@@ -32,15 +32,18 @@ SOLE_IMPORTERS = {
     "kconfiglib": {"kernel.kconfig"},
     "elftools": {"kernel.elf"},
     "pexpect": {"board.console"},
-    "optuna": {"search.study", "search.samplers", "search.elimination"},
+    "optuna": {"search.study", "search.samplers", "search.elimination", "search.dashboard"},
+    "matplotlib": {"review.plots"},
+    "jinja2": {"review.report"},
+    "markupsafe": {"review.report"},
     "sqlite_utils": {"store.database"},
     "distributed": {"search.workers"},
     "click": {"cli"},
     "rich": {"cli"},
 }
 FOREIGN = {
-    "click", "distributed", "elftools", "jinja2", "kconfiglib", "numpy", "optuna", "pexpect",
-    "pydantic", "rich", "sqlite_utils",
+    "click", "distributed", "elftools", "jinja2", "kconfiglib", "markupsafe", "matplotlib", "numpy",
+    "optuna", "pexpect", "pydantic", "rich", "sqlite_utils",
 }  # fmt: skip
 
 Imports = Mapping[str, frozenset[str]]

@@ -139,3 +139,23 @@ def test_identity_changes_with_any_kconfig_file(tree: Path, defconfig: Path) -> 
     after = load(tree, defconfig).identity
     assert before != after
     assert before.startswith("6.1.7-")
+
+
+def test_what_kconfig_says_of_a_symbol(tree: Path, defconfig: Path) -> None:
+    (tree / "Kconfig").write_text(
+        (tree / "Kconfig").read_text()
+        + 'config TALKS\n\tbool "Talks"\n\tdepends on BUS && CARD\n\thelp\n\t  It says much.\n'
+    )
+    symbols = load(tree, defconfig)
+    told = {one.name: one for one in symbols.facts(Assignment({}), ["TALKS", "NOWHERE"])}
+    assert "NOWHERE" not in told
+    talks = told["TALKS"]
+    assert (talks.prompt, talks.help, talks.depends) == ("Talks", "It says much.", "BUS && CARD")
+    assert (talks.value, talks.visible, talks.settable) == ("n", True, ("n", "y"))
+    # CARD selects it: off is not among what it can be.
+    helper = told["HELPER"]
+    assert (helper.holders, helper.settable, helper.menu) == (("CARD",), ("y",), ("Drivers",))
+    assert told["BIG"].choice == ("BIG", "SMALL")
+    after = {one.name: one for one in symbols.facts(Assignment({"CARD": "n"}), ["HELPER"])}
+    assert after["HELPER"].holders == ()
+    assert "CARD" not in after

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer.review.export import fragment, provenance, settings_of, with_header
+from optimizer.review.export import (
+    annotated,
+    command_line,
+    command_line_of,
+    file_name,
+    fragment,
+    patch,
+    provenance,
+    settings_of,
+    with_header,
+)
 
 BASE = """\
 #
@@ -93,3 +108,54 @@ def test_provenance_names_what_is_needed_to_make_it_again() -> None:
         "## Made by memtotal.\n## study: versatilepb\n## trial: 12\n"
         "## kernel: linux-6.1.192\n## compiler: gcc 12.2.0\n## saved: 4096 kB\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("base", "parameters", "expected"),
+    [
+        ("console=ttyAMA0 mem=32M", {}, "console=ttyAMA0 mem=32M"),
+        ("console=ttyAMA0", {"coherent_pool": "64K"}, "console=ttyAMA0 coherent_pool=64K"),
+        ("coherent_pool=1M quiet", {"coherent_pool": "64K"}, "coherent_pool=64K quiet"),
+        ("a=1 a=2", {"a": "3"}, "a=1 a=3"),
+        ("quiet", {"quiet": "", "noinitrd": ""}, "quiet noinitrd"),
+        ("root=/dev/a -- single", {"b": "1"}, "root=/dev/a b=1 -- single"),
+        ("", {"b": "1"}, "b=1"),
+    ],
+)
+def test_a_command_line_with_parameters(
+    base: str, parameters: Mapping[str, str], expected: str
+) -> None:
+    assert command_line(base, parameters) == expected
+
+
+def test_the_command_line_is_in_the_kernels_log() -> None:
+    log = "[    0.000000] Kernel command line: console=ttyAMA0 mem=32M \nMore\n"
+    assert command_line_of(log) == "console=ttyAMA0 mem=32M"
+    assert command_line_of("silent") == ""
+
+
+def test_notes_change_nothing_of_a_defconfig() -> None:
+    notes = {"DRM": "needed: # CONFIG_NET is not set\nCONFIG_EVIL=y", "LOG_BUF_SHIFT": "saves 4 kB"}
+    text = annotated(VARIANT, notes, {"GONE": "saves\n8 kB"}, ["CONFIG_HEAD=y"])
+    assert settings_of(text) == settings_of(VARIANT)
+    assert "## saves 4 kB\nCONFIG_LOG_BUF_SHIFT=12\n" in text
+    assert "## GONE: saves 8 kB\n" in text
+
+
+def test_file_names_are_tame() -> None:
+    assert file_name("Device Drivers > Network / device support!") == (
+        "device-drivers-network-device-support"
+    )
+    assert file_name("../..") == "step"
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_patch_applies(tmp_path: Path, end: str) -> None:
+    before, after = f"a\nb\nc{end}", "a\nc\nd\n"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/x").write_text(before)
+    text = patch("configs/x", before, after, "Drop b", "It saves 4 kB.", 1, 2)
+    (tmp_path / "0001.patch").write_text(text)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "apply", "0001.patch"], cwd=tmp_path, check=True)
+    assert (tmp_path / "configs/x").read_text() == after

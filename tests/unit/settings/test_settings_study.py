@@ -15,6 +15,7 @@ from optimizer.settings import (
     StudySettings,
     cache_folder,
     environment,
+    load_marks,
     load_study,
     results_folder,
 )
@@ -260,3 +261,46 @@ def test_children_get_what_finds_programs_and_nothing_that_changes_a_build(
     assert found["PATH"] == "/bin"
     assert (found["LC_ALL"], found["TZ"]) == ("C", "UTC")
     assert "x" not in found.values()
+
+
+# -- what is kept by name, and what is marked ------------------------------------------------------
+
+
+def test_a_preset_adds_to_what_is_kept(folder: Path) -> None:
+    edit(folder / "small.toml", 'leave = ["LOCALVERSION"]', 'keep_presets = ["hardened", "mine"]')
+    (folder / "keep").mkdir()
+    (folder / "keep/mine.toml").write_text('symbols = ["CONFIG_SOUND", "INET"]\n')
+    hardened, mine = load(folder).options.presets
+    assert "SECCOMP" in hardened.symbols
+    assert (mine.name, mine.symbols) == ("mine", ("SOUND", "INET"))
+
+
+def test_an_unknown_preset_names_the_known_ones(folder: Path) -> None:
+    edit(folder / "small.toml", 'leave = ["LOCALVERSION"]', 'keep_presets = ["hard"]')
+    assert "Known: diagnosable, hardened." in said(folder)
+
+
+def test_presets_are_a_list_of_names(folder: Path) -> None:
+    edit(folder / "small.toml", 'leave = ["LOCALVERSION"]', 'keep_presets = "hardened"')
+    assert "keep_presets: expected a list of keep presets" in said(folder)
+
+
+def test_what_a_preset_keeps_cannot_be_tried(folder: Path) -> None:
+    edit(folder / "small.toml", 'leave = ["LOCALVERSION"]', 'keep_presets = ["hardened"]')
+    edit(folder / "small.toml", 'turn_on = ["SLOB",', 'turn_on = ["SECCOMP", "SLOB",')
+    assert "SECCOMP: in 'keep_presets' and in 'turn_on'" in said(folder)
+
+
+def test_every_guard_of_a_preset_says_what_is_lost() -> None:
+    marks = load_marks()
+    assert marks["STACKPROTECTOR"].kind == "hardening"
+    assert marks["COMPAT_BRK"].safe == "n"
+    assert all(one.loses[0].islower() and not one.loses.endswith(".") for one in marks.values())
+
+
+def test_variables_for_make(folder: Path) -> None:
+    with (folder / "small.toml").open("a") as file:
+        file.write('\n[kernel.make_variables]\nKCFLAGS = "-fno-ipa-sra"\n')
+    assert load(folder).kernel.make_variables == {"KCFLAGS": "-fno-ipa-sra"}
+    edit(folder / "small.toml", "KCFLAGS =", "kcflags =")
+    assert "make_variables" in said(folder)

@@ -23,7 +23,7 @@ from store_examples import passed_trial
 
 import optimizer.store.database
 from optimizer.errors import MachineFault, MemtotalError, UserError
-from optimizer.records import Trial
+from optimizer.records import Attribution, AttributionKind, Trial
 from optimizer.store import Database
 from optimizer.store.faults import mapped, translated
 
@@ -248,6 +248,7 @@ def test_released_migrations_are_never_edited() -> None:
         "0003_no_image_paths": "3dfc6c1d82a71b7b",
         "0004_verdicts": "a48fc3aae966ae0c",
         "0005_ledgers": "5d123b10165d40b7",
+        "0006_findings": "3f839efe36ec3bf8",
     }
 
 
@@ -268,6 +269,8 @@ def test_an_older_file_is_brought_up_to_date(path: Path, next_version: Path) -> 
     with Database.read(path) as database:
         # Readers bring a copy up to date: the file may be on a read-only medium.
         assert len(database.trials()) == 3
+        with pytest.raises(MemtotalError, match="readonly"):
+            database.put_attribution(Attribution(AttributionKind.WINNER, "A", "n", 0, 1))
     assert path.read_bytes() == before
     with Database.open(path, create=False) as database:
         assert len(database.trials()) == 3
