@@ -1,5 +1,4 @@
-"""Where the RAM is, before and after: from two trials' ledgers, else from what the kernels' own boot line
-tells.
+"""Where the RAM is, before and after: from two trials' ledgers, else from the kernels' boot line.
 
 The kernel prints its sections in ``Memory: 24436K/32768K available (5011K kernel code, ...)``
 (mm/page_alloc.c, mem_init_print_info). Init code and the initramfs are freed later and are then

@@ -32,9 +32,9 @@ from optimizer.search.space import Candidate, Change, Space
 NUMBER, EFFECTIVE, BROKEN = "number", "effective", "broken"
 PASSED, FIGURES = "passed", "figures"
 
-# What a trial costs besides compiling (configure, link, boot, checks), in objects that kbuild finds
-# out of date: some 25 s. Most of those come from the store of compiled objects.
-OVERHEAD_OBJECTS = 800
+# What a trial costs besides building (configure, link, boots, checks), in objects that kbuild finds
+# out of date: some 30 s, while 1,200 of them take 150 s, most of which come from the store.
+OVERHEAD_OBJECTS = 250
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
 
