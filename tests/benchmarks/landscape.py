@@ -517,9 +517,12 @@ class Landscape:
                     self._breaks(source, source.choice((first.name, second.name))),
                 )
             )
+        # What nothing else takes along: else hardly any variant of a random search would compile.
+        below = {name for one in self._options() for name, _value in one.drops}
+        alone = [one for one in free if one.name not in below]
         found += [
             Need(frozenset({one.name}), frozenset({BUILD}))
-            for one in source.sample(free, self.spec.build_breaks)
+            for one in source.sample(alone, self.spec.build_breaks)
         ]
         return found + self._draw_bad_values(source)
 

@@ -39,9 +39,9 @@ OURS = SAMPLERS[0]
 RIVALS = ("ktest", "halving")
 ALL = (OURS, *RIVALS, *SAMPLERS[1:])
 # Builds after which a run is given up. ktest and halving come to an end by themselves well before;
-# Optuna's never do, and get twice the builds that the default study is to be done in.
+# Optuna's never do, and get the builds that the default study is to be done in.
 CAPS = {OURS: 1000, "ktest": 2000, "halving": 2000}
-CAP = 240
+CAP = 120
 MARKS = (30, 60, 120)
 GOAL = 0.99
 KTEST_FACTOR = 5
