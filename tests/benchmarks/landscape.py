@@ -419,17 +419,27 @@ class Landscape:
         for candidate in self._options():
             luck, size = source.random(), source.lognormvariate(-spread * spread / 2, spread)
             hosts = self.ground.hosts[candidate.name]
-            chosen = source.sample(hosts, min(len(hosts), source.randint(1, 6)))
+            chosen = source.sample(hosts, min(len(hosts), source.randint(1, 80)))
             if not chosen or luck < zero:
                 continue
             whole = mean / (1 - zero - costs) * size
             if luck > 1 - costs:
                 whole = -source.uniform(1024, 12288)
-            parts = [source.random() + 0.1 for _ in chosen]
+            sizes = [float(self._sizes[host]) + 1.0 for host in chosen]
             found[candidate.name] = [
-                (host, whole * part / sum(parts)) for host, part in zip(chosen, parts, strict=True)
+                (host, max(-0.3, min(0.3, whole / sum(sizes))) * size)
+                for host, size in zip(chosen, sizes, strict=True)
             ]
-        return found
+        # An object cannot hold more of others' code than it has.
+        held = np.zeros(len(self._sizes))
+        for parts in found.values():
+            for host, part in parts:
+                held[host] += max(part, 0.0)
+        room = np.minimum(1.0, 0.6 * self._sizes / np.maximum(held, 1e-9))
+        return {
+            name: [(host, part * float(room[host])) for host, part in parts]
+            for name, parts in found.items()
+        }
 
     def _draw_values(
         self, source: random.Random
@@ -442,8 +452,10 @@ class Landscape:
         for candidate in self.ground.space.candidates:
             if candidate.kind == "int":
                 continue
-            for value in candidate.alternatives:
+            for place, value in enumerate(candidate.alternatives):
                 change = (candidate.name, value)
+                # A choice's hinted values come first; the others of it are as good as any.
+                hinted = candidate.hinted and not (candidate.kind == "choice" and place)
                 flagged = not flags.isdisjoint({*candidate.name.split("|"), value})
                 luck = source.random()
                 if candidate.kind == "bool" and candidate.baseline == "y":
@@ -455,7 +467,7 @@ class Landscape:
                     shares[change] = whole * source.uniform(0.6, 1.1)
                 elif flagged:
                     shares[change] = source.uniform(-0.02, 0.01)
-                elif candidate.hinted:
+                elif hinted:
                     saves = luck < 0.8
                     extras[change] = (
                         source.uniform(8, 120) if saves else -source.uniform(4, 60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from benchmarks.landscape import PAGE_KB, Landscape, Verdict
@@ -46,10 +46,21 @@ def optimum(landscape: Landscape) -> Optimum:
     Not proven to be the best (interactions may hide a better one), so a caller should raise it when
     a search finds more.
     """
-    found = _Climb(landscape)
-    found.drop_everything()
-    found.improve()
-    return Optimum(found.params, found.best.mem_total_kb)
+    climb = _Climb(landscape)
+    pairs = [need.options for need in landscape.needs if len(need.options) == 2]
+    keep = {pair: min(pair) for pair in pairs}
+    climb.drop_everything(set(keep.values()))
+    climb.improve()
+    for _pass in range(MOST_PASSES):
+        before = climb.best.mem_total_kb
+        for pair in pairs:
+            other = {**keep, pair: next(iter(pair - {keep[pair]}))}
+            if climb.drop_everything(set(other.values())):
+                keep = other
+        climb.improve()
+        if climb.best.mem_total_kb == before:
+            break
+    return Optimum(climb.params, climb.best.mem_total_kb)
 
 
 def minimality(landscape: Landscape, params: Mapping[str, str]) -> Minimality:
@@ -84,33 +95,42 @@ class _Climb:
         self.params: dict[str, str] = {}
         self.best: Verdict = landscape.judge({})
 
-    def drop_everything(self) -> None:
-        """All options off but those needed, with what they depend on; everything else at its best
-        value, as far as that works."""
-        # Of two of which one is needed the first stays; improve() tries the other.
-        needed = {min(need.options) for need in self._landscape.needs if need.options}
+    def drop_everything(self, keep: Collection[str]) -> bool:
+        """All options off but those needed, those to keep of pairs, and what they depend on; go
+        there if that is better, and say whether it is."""
+        needed = {*keep}.union(
+            *(one.options for one in self._landscape.needs if len(one.options) == 1)
+        )
+        values = {
+            name: value
+            for name, value in self.params.items()
+            if self._space.candidate(name).kind != "bool" or value == "y"
+        }
         off = {
             one.name: "n"
             for one in self._space.candidates
             if one.kind == "bool"
             and one.baseline == "y"
-            and one.name not in needed
+            and one.name not in {*needed, *values}
             and not any(name in needed and value == "n" for name, value in one.drops)
             and self._landscape.inside_saves(one.name)
         }
         # What Kconfig makes of it all may still break a need, through selects and choices: what
         # must come back is found by halving, one culprit after another.
         names = sorted(off)
-        while not self._take(off):
+        while not self._works({**values, **off}):
             few, many = 0, len(names)
             while many - few > 1:
                 middle = (few + many) // 2
                 back = set(names[:middle])
-                fits = self._works({one: "n" for one in off if one not in back})
+                fits = self._works({**values, **{one: "n" for one in off if one not in back}})
                 few, many = (few, middle) if fits else (middle, many)
+            if not names:
+                return False
             culprit = names[many - 1]
-            off.pop(culprit, None)
+            del off[culprit]
             names.remove(culprit)
+        return self._take({**values, **off})
 
     def improve(self) -> None:
         """Single changes, and swaps of pairs, until none gains anything."""
@@ -119,24 +139,8 @@ class _Climb:
             for candidate in self._space.candidates:
                 for value in self._values(candidate):
                     self._take({**self.params, candidate.name: value})
-            for need in self._landscape.needs:
-                if len(need.options) == 2:
-                    for keep in need.options:
-                        (drop,) = need.options - {keep}
-                        self._take({**self._without(keep), drop: "n"})
             if self.best.mem_total_kb == before:
                 return
-
-    def _without(self, name: str) -> dict[str, str]:
-        """The params with an option on again, and all that it falls with."""
-        above = {
-            one.name
-            for one in self._space.candidates
-            if any(drop == name and value == "n" for drop, value in one.drops)
-        }
-        return {
-            key: value for key, value in self.params.items() if key != name and key not in above
-        }
 
     def _values(self, candidate: Candidate) -> list[str]:
         """Values worth trying: all of the few kinds of which the landscape draws the worth."""
@@ -155,8 +159,9 @@ class _Climb:
         return self._landscape.judge(params).passed
 
     def _take(self, params: Mapping[str, str]) -> bool:
-        """Go there if it works and is no worse; say whether it works."""
+        """Go there if it works and is better; say whether it is."""
         verdict = self._landscape.judge(params)
-        if verdict.passed and (not self.params or verdict.mem_total_kb > self.best.mem_total_kb):
+        better = verdict.passed and verdict.mem_total_kb > self.best.mem_total_kb
+        if better:
             self.params, self.best = dict(params), verdict
-        return verdict.passed
+        return better

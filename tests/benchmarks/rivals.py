@@ -218,7 +218,7 @@ class Halving:
     The menu's order keeps what belongs together in one half. Nothing known to fail is built: a
     variant with all changes of one that failed fails too, so that when one half works the other is
     halved at once. What was left is gone through again until nothing more goes; integers then get
-    their next values, and choices without a hint are tried one at a time.
+    their next values, and other values of choices are tried one at a time.
     """
 
     def __init__(self, space: Space) -> None:
@@ -283,7 +283,7 @@ class Halving:
                 break
         for one in hinted:
             for value in one.alternatives[1:]:
-                if one.name not in self._made:
+                if one.name not in self._made or one.kind == "choice":
                     yield [(one.name, value)]
         for one in self._space.candidates:
             if not one.hinted:
