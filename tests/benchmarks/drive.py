@@ -32,9 +32,10 @@ RECORDING = recording.DATA / "versatilepb-6.1.json.gz"
 class Run:
     """One sampler on one landscape with one seed.
 
-    ``climb`` are (build, best MemTotal in kB) wherever it rose. ``failures`` are the builds that did
-    not boot, did not build, and failed a check, each by its build's number. ``ended`` says that the
-    sampler had nothing left. ``minimal`` is None for runs that did not end.
+    ``climb`` are (build, best MemTotal in kB) wherever it rose; ``hours`` what each build and boot
+    would have taken. The failures are numbers of builds. ``ask_seconds`` are the median, the 95th
+    percentile and the worst. ``ended`` says that the sampler had nothing left; ``minimal`` is None
+    for runs that did not end, ``left`` what could still have gone. ``trials`` are all builds.
     """
 
     landscape: str

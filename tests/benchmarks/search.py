@@ -23,17 +23,17 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import click  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import Progress  # noqa: E402
-from rich.table import Table  # noqa: E402
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
-from benchmarks.drive import RECORDING, ROOT, STUDY, Bench, Run, baseline, load, run  # noqa: E402
-from benchmarks.landscape import SPECS, Landscape  # noqa: E402
-from benchmarks.oracle import optimum  # noqa: E402
-from optimizer.errors import MemtotalError, UserError  # noqa: E402
-from optimizer.search.samplers import SAMPLERS  # noqa: E402
-from optimizer.search.study import Study  # noqa: E402
+from benchmarks.drive import RECORDING, ROOT, STUDY, Bench, baseline, load, run
+from benchmarks.landscape import SPECS, Landscape
+from benchmarks.oracle import optimum
+from optimizer.errors import MemtotalError, UserError
+from optimizer.search.samplers import SAMPLERS
+from optimizer.search.study import Study
 
 OURS = SAMPLERS[0]
 RIVALS = ("ktest", "halving")

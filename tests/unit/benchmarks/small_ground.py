@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.landscape import Ground
 from benchmarks.recording import RecordedNeed, RecordedObject, Recording
+
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.search.space import Space, build_space
 from optimizer.settings import OptionSettings, environment

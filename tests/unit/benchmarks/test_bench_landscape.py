@@ -14,7 +14,13 @@ from benchmarks.record_landscape import needs, owned
 from small_ground import CHECKS, RECORDING, ground_of
 
 from optimizer.records import (
-    Assignment, BootResult, BootState, CheckResult, Outcome, ResolvedConfig, Trial,
+    Assignment,
+    BootResult,
+    BootState,
+    CheckResult,
+    Outcome,
+    ResolvedConfig,
+    Trial,
 )  # fmt: skip
 from optimizer.search import prior
 
