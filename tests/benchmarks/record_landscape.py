@@ -5,8 +5,8 @@
         --output tests/benchmarks/data/versatilepb-6.1.json.gz
 
 Builds the study's baseline in a slot of the cache (nothing to do in a warm one), boots it with the
-emulator's trace on, and reads the objects. The trials tell what the checks need and what savings the
-objects do not explain.
+emulator's trace on, and reads the objects. The trials tell what the checks need and what savings
+the objects do not explain.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from optimizer.settings import StudySettings, checks_in_order, environment, load
 from optimizer.store import Database
 
 # What the default study's board and checks are known to need from building this target by hand, for
-# as long as no trial speaks of it. The devices are found at boot, so the trace alone binds them to no
-# check; without the old 32-bit time a program of that ABI sleeps no time at all, in a shell that
+# as long as no trial speaks of it. The devices are found at boot, so the trace alone binds them to
+# no check; without the old 32-bit time a program of that ABI sleeps no time at all, in a shell that
 # otherwise seems healthy.
 _NETWORK = ("network/interface", "network/tcp", "network/tftp")
 KNOWN = tuple(

@@ -1,8 +1,8 @@
 """What people have today, on the same terms: ask for a variant, be told what came of it.
 
-``ktest``: `make_min_config` of tools/testing/ktest/ktest.pl, as of Linux 6.1. ``halving``: drop a batch
-of options, halve it when it fails. Random search, TPE and NSGA-II are Optuna's, by the product's own
-study.
+``ktest``: `make_min_config` of tools/testing/ktest/ktest.pl, as of Linux 6.1. ``halving``: drop a
+batch of options, halve it when it fails. Random search, TPE and NSGA-II are Optuna's, by the
+product's own study.
 """
 
 from __future__ import annotations

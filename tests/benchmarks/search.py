@@ -1,7 +1,7 @@
 """Samplers side by side on the landscapes: how many builds each needs. Behind `make bench-search`.
 
-Every run is kept in a file of JSON lines as soon as it ends; one that is there, made by the same code
-on the same recording, is not made again. So an interrupted benchmark goes on where it stopped.
+Every run is kept in a file of JSON lines as soon as it ends; one that is there, made by the same
+code on the same recording, is not made again. So an interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -398,8 +398,10 @@ def show(rows: Sequence[Row], verdicts: Sequence[Row], console: Console) -> None
     table = Table(title="Builds to 99% of the best known saving")
     for name in ("landscape", "sampler"):
         table.add_column(name)
-    for name in ("median", "worst", *(f"at {build}" for build in MARKS), "at end", "boots failed",
-                 "checks failed", "ask s", "worst ask", "1-minimal", "ends with", "hours"):  # fmt: skip
+    marks = [f"at {build}" for build in MARKS]
+    failed = ("boots failed", "checks failed")
+    rest = ("ask s", "worst ask", "1-minimal", "ends with", "hours")
+    for name in ("median", "worst", *marks, "at end", *failed, *rest):
         table.add_column(name, justify="right")
     previous = ""
     for row in rows:
