@@ -229,6 +229,7 @@ class Halving:
         self._effective: Mapping[str, str] = self._start
         self._failed: list[frozenset[Change]] = []
         self._refused: set[Change] = set()
+        self._held: set[Change] = set()
         self._asked: list[Change] = []
         self._stack: list[list[Change]] = []
         self._rounds: Iterator[list[Change]] = self._plan()
@@ -248,7 +249,7 @@ class Halving:
             effective = self._space.effective(params)
             changes = self._changes(effective)
             if changes == self._changes(self._effective):
-                self._refused.update(batch)
+                self._held.update(batch)
             elif self._space.lost(params) or any(one <= changes for one in self._failed):
                 self._halve(batch)
             else:
@@ -265,7 +266,8 @@ class Halving:
             trial.objective > (self._best or 0.0)
             or (trial.objective == self._best and self._all_hinted(batch))
         ):
-            self._made.update(batch)
+            # What something else still holds on may be what works only as long as it does.
+            self._made.update(one for one in batch if trial.effective[one[0]] == one[1])
             self._best = trial.objective
             self._effective = trial.effective
             return
@@ -278,6 +280,8 @@ class Halving:
         hinted = [one for one in self._space.candidates if one.hinted]
         while True:
             before = dict(self._made)
+            # What something else held on may be free now.
+            self._held.clear()
             yield [(one.name, one.alternatives[0]) for one in hinted if one.name not in self._made]
             if self._made == before:
                 break
@@ -300,10 +304,10 @@ class Halving:
     def _open(self, change: Change) -> bool:
         """Whether the change is neither made, by whatever way, nor known not to work."""
         name, value = change
-        if change in self._refused or self._effective[name] == value:
+        if change in self._refused | self._held or self._effective[name] == value:
             return False
         # What fell with something else has no value of its own any more.
-        return self._effective[name] not in ("n", "") or self._start[name] == "n"
+        return self._effective[name] not in ("n", "") or self._effective[name] == self._start[name]
 
     def _changes(self, effective: Mapping[str, str]) -> set[Change]:
         return {(name, value) for name, value in effective.items() if value != self._start[name]}
