@@ -12,7 +12,8 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: help setup run test check reference findings picture lock bench-build
+.PHONY: help setup run test check reference findings picture lock
+.PHONY: bench-build bench-search landscape
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,15 @@ VARIANTS ?= 0
 
 bench-build: setup ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS)
+
+SEEDS ?= 20
+LANDSCAPES ?= all
+SAMPLERS ?= all
+JOBS ?= 2
+
+bench-search: setup ## samplers side by side: [SEEDS=20 LANDSCAPES=all SAMPLERS=all JOBS=2]
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.search --seeds $(SEEDS) \
+		--landscapes "$(LANDSCAPES)" --samplers "$(SAMPLERS)" --jobs $(JOBS)
 
 REFERENCE ?= results/reference/versatilepb-6.1
 MEMTOTAL := $(ALONE) $(VENV)/bin/memtotal
@@ -93,3 +103,9 @@ lock: ## write requirements.lock anew from pyproject.toml
 	build/lock/bin/pip install --quiet pip-tools
 	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL build/lock/bin/pip-compile $(PIP_COMPILE_OPTIONS) \
 		--output-file requirements.lock pyproject.toml
+
+# From a traced boot of the default study's baseline, built if it is not, and its trials.
+landscape: setup ## measure anew what bench-search's landscapes are made of
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.record_landscape configs/versatilepb.toml \
+		--trials results/reference/versatilepb-6.1/trials.db \
+		--output tests/benchmarks/data/versatilepb-6.1.json.gz
