@@ -325,8 +325,8 @@ class Trial:
     """One variant evaluated, as it is stored.
 
     ``effective`` maps each candidate of the search space to the value it really had;
-    ``objective`` is what the search maximizes: kB of RAM, or the negative of a figure of which
-    less is better. It is None unless the trial passed (or repeats one that did).
+    ``objective`` is what the search maximizes, in kB: RAM, or the image's size with a minus, of
+    which less is better. It is None unless the trial passed (or repeats one that did).
     """
 
     number: int

@@ -257,6 +257,8 @@ class StudySettings(_Frozen):
     def _different_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError("the two objectives must differ")
+        if value[0] == "boot_seconds":
+            raise ValueError("boot_seconds can only be the second of two objectives")
         return value
 
     @property

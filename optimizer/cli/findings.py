@@ -44,9 +44,14 @@ class Findings:
     views: Mapping[str, str]
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """The figures that the study optimizes: one or two."""
+        return objectives_of(self.settings)
+
+    @property
     def objective(self) -> str:
-        """The figure that the study maximizes."""
-        return str(self.settings.get("objective", "mem_total"))
+        """The first of them."""
+        return self.objectives[0]
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -134,11 +139,17 @@ def gather(database: Database, trial: int | None) -> Findings:
             # What the winner has off is described by the baseline.
             facts={**before, **facts},
             marks=marks,
-            objective=str(settings.get("objective", "mem_total")),
+            objective=objectives_of(settings)[0],
         ),
         verdicts=database.verdicts(),
         views=database.view_descriptions(),
     )
+
+
+def objectives_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in a study's ``objective``: a word or a list of two."""
+    given = settings.get("objective", "mem_total")
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _names(options: Mapping[str, Any], key: str) -> tuple[str, ...]:

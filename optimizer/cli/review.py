@@ -22,6 +22,7 @@ from optimizer.records import Outcome, SymbolFacts, Trial
 from optimizer.review.certificate import OPEN, CertificateLine, Reason
 from optimizer.review.prices import Basis, Measured, Price, Role
 from optimizer.review.savings import differences
+from optimizer.search.objectives import objectives, pareto_front
 from optimizer.settings import load_study
 
 KINDS = ("table", "csv", "json", "markdown")
@@ -208,8 +209,23 @@ def _print(found: Findings, shown: Sequence[Trial], chosen: Sequence[Price]) -> 
             "± marks an estimate by regression over the passed trials, with its 90 % interval; "
             "changes that always came together share theirs. `memtotal attribute` measures."
         )
+    if len(found.objectives) > 1:
+        screen.print()
+        screen.print(_front_table(found))
     for name, reason in found.left_out.items():
         screen.print(f"Left out of the search: {name}: {reason}")
+
+
+def _front_table(found: Findings) -> Table:
+    """The variants of which no other is better in both objectives."""
+    wanted = objectives(found.objectives)
+    table = Table("trial", title="Pareto front", box=None, title_justify="left")
+    for one in wanted:
+        table.add_column(one.name, justify="right")
+    passed = [one for one in found.trials if one.outcome is Outcome.PASSED]
+    for trial in pareto_front(wanted, passed):
+        table.add_row(str(trial.number), *(one.text(one.of(trial)) for one in wanted))
+    return table
 
 
 def _trial_table(shown: Sequence[Trial], baseline: float | None) -> Table:

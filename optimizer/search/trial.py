@@ -237,12 +237,12 @@ class Slot:
         measurement: Measurement | None,
         outcome: Outcome,
     ) -> float | None:
-        """The first objective's figure, negative where less is better; None unless it passed."""
+        """The first objective's score in kB (an image's is negative); None unless it passed."""
         wanted = objectives(self._settings.objective)[0]
         if outcome is not Outcome.PASSED:
             return None
         figure = wanted.figure(build, boot, measurement)
-        return None if figure is None else wanted.sign * figure
+        return None if figure is None else wanted.score(figure)
 
     def boot_with(
         self,
