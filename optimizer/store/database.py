@@ -680,6 +680,9 @@ def _create(path: Path) -> None:
     try:
         with contextlib.closing(_connect(draft, "mode=rwc", BUSY_SECONDS)) as connection:
             _prepare(path, connection)
+            # Closing would fold the log into the file too, but says nothing when the disk is full,
+            # and a file without its log would be a damaged one.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         draft.replace(path)
         # Without this a power cut could take the file back, with all that was stored since.
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -273,10 +273,10 @@ def test_a_results_folder_that_is_a_file(begun: World, tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kB; only root can mount one."""
+    """A file system of 1 MB; only root can mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    argv = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    argv = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(argv, capture_output=True, check=False).returncode != 0:
         pytest.skip("no file system can be mounted here")
     yield folder
@@ -296,6 +296,13 @@ def test_a_disk_that_is_full_and_then_is_not(begun: World, tiny_disk: Path) -> N
     )
     status = begun.memtotal("status", "small.toml", "--json", "--results", tiny_disk).json
     assert status["trials"] == 2
+
+
+def test_a_disk_that_is_too_small_to_begin_with(begun: World, tiny_disk: Path) -> None:
+    (tiny_disk / "ballast").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 300_000))
+    message = refused(begun, *RUN, "--results", tiny_disk)
+    assert "no space left to write in" in message
+    assert not list(tiny_disk.rglob("trials.db*")), "half a file is worse than none"
 
 
 def test_a_folder_that_is_read_only(begun: World, tiny_disk: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from optimizer.kernel.kconfig import config_digest
 from optimizer.records import Outcome, Trial
 from optimizer.review.export import settings_of
 from optimizer.store import Database
+
+# Where `make test` has it; the environment need not be activated.
+DATASETTE = str(Path(sys.executable).with_name("datasette"))
 
 TRIALS = 9
 # One command builds some twenty variants.
@@ -381,14 +385,14 @@ def test_datasette_shows_the_views_with_what_they_are(measured: World, tmp_path:
     measured.memtotal("dashboard", "small.toml", "--metadata-only")
     folder = measured.results / "small"
     page = subprocess.run(
-        ["datasette", "serve", folder / "trials.db", "--metadata", folder / "metadata.json",
+        [DATASETTE, "serve", folder / "trials.db", "--metadata", folder / "metadata.json",
          "--get", "/trials/savings"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "Savings measured by trials that differ in one option" in page
     rows = json.loads(
         subprocess.run(
-            ["datasette", "serve", folder / "trials.db", "--get",
+            [DATASETTE, "serve", folder / "trials.db", "--get",
              "/trials/steps_measured.json?_shape=array"],
             capture_output=True, text=True, check=True,
         ).stdout
