@@ -58,6 +58,7 @@ def optimum(landscape: Landscape) -> Optimum:
             if climb.drop_everything(set(other.values())):
                 keep = other
         climb.improve()
+        climb.unblock()
         if climb.best.mem_total_kb == before:
             break
     return Optimum(climb.params, climb.best.mem_total_kb)
@@ -141,6 +142,23 @@ class _Climb:
                     self._take({**self.params, candidate.name: value})
             if self.best.mem_total_kb == before:
                 return
+
+    def unblock(self) -> None:
+        """Bring an option back where that makes room for a value that saves more."""
+        for candidate in self._space.candidates:
+            if candidate.kind not in ("bool", "choice") or candidate.baseline == "y":
+                continue
+            for value in candidate.alternatives:
+                gain = self._landscape.worth(candidate.name, value)
+                if gain <= 0 or self._settable(candidate.name, value, self.params):
+                    continue
+                for name in [one for one, off in self.params.items() if off == "n"]:
+                    without = {one: off for one, off in self.params.items() if one != name}
+                    if self._settable(candidate.name, value, without):
+                        self._take({**without, candidate.name: value})
+
+    def _settable(self, name: str, value: str, params: Mapping[str, str]) -> bool:
+        return self._space.effective({**params, name: value})[name] == value
 
     def _values(self, candidate: Candidate) -> list[str]:
         """Values worth trying: all of the few kinds of which the landscape draws the worth."""
