@@ -69,7 +69,7 @@ def attribute(
     The changes with the greatest estimated saving come first. It can be stopped anywhere, and goes
     on with what is not measured yet.
     """
-    with sequel(study, results, trial, jobs, budget, ATTRIBUTION) as at:
+    with sequel(study, results, trial, jobs, budget, ATTRIBUTION, aside=as_json) as at:
         if recheck is not None:
             if _recheck(at, recheck):
                 raise click.exceptions.Exit(1)
@@ -226,7 +226,7 @@ def make_steps(
     The changes are grouped by menu, the greatest saving first. What does not work by itself is made
     one step with the next. `memtotal export STUDY --format steps` writes them as files.
     """
-    with sequel(study, results, trial, jobs, budget, STEPS) as at:
+    with sequel(study, results, trial, jobs, budget, STEPS, aside=as_json) as at:
         known = gather(at.database, at.winner.number).prices
         savings = {
             (one.option, one.value): one.saving_kb or 0.0 for one in known if one.role is Role.MADE

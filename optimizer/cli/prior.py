@@ -32,7 +32,7 @@ def prior(study: str, top: int | None, as_json: bool, results: str | None) -> No
     """
     beliefs = _stored(study, results)
     if not beliefs:
-        with session(study, results, Wishes()) as opened:
+        with session(study, results, Wishes(aside=as_json)) as opened:
             beliefs = opened.prepare()
         if opened.ending.interrupted:
             raise click.exceptions.Exit(130)

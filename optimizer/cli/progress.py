@@ -34,6 +34,7 @@ class Progress:
         done: trials stored before this run.
         budget_seconds: this run's, None without.
         trials: the limit of trials, None without.
+        aside: on standard error, because a document goes to standard output.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Progress:
         done: int,
         budget_seconds: float | None,
         trials: int | None,
+        *,
+        aside: bool = False,
     ) -> None:
-        self._console = console()
+        self._console = console(aside=aside)
         self._baseline_kb = baseline_kb
         self._best = best
         self._done = done

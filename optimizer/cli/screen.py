@@ -14,13 +14,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def console() -> Console:
+def console(*, aside: bool = False) -> Console:
     """The terminal, or a plain stream of wide lines when output is no terminal.
+
+    ``aside`` is for what is said beside a document on standard output: on standard error.
 
     Without markup: what is printed comes from logs and option names, and has brackets of its own.
     """
-    made = Console(highlight=False, markup=False)
-    return made if made.is_terminal else Console(highlight=False, markup=False, width=160)
+    made = Console(highlight=False, markup=False, stderr=aside)
+    if made.is_terminal:
+        return made
+    return Console(highlight=False, markup=False, width=160, stderr=aside)
 
 
 def as_json_option(command: Command) -> Command:

@@ -41,6 +41,8 @@ def sequel(
     jobs: int,
     budget: float | None,
     sampler: str,
+    *,
+    aside: bool = False,
 ) -> Iterator[Sequel]:
     """Open a study for measuring.
 
@@ -51,6 +53,7 @@ def sequel(
         jobs: variants built side by side.
         budget: seconds, for the display.
         sampler: the name that new trials are stored under.
+        aside: show the progress on standard error.
 
     Raises:
         UserError: no such study, it was not run, it is being run, or it changed since.
@@ -71,7 +74,7 @@ def sequel(
         )
     try:
         with Database.open(folder / "trials.db", create=False) as database:
-            yield from _opened(settings, database, folder, trial, jobs, budget, sampler)
+            yield from _opened(settings, database, folder, trial, jobs, budget, sampler, aside)
     finally:
         lock.release()
 
@@ -84,6 +87,7 @@ def _opened(
     jobs: int,
     budget: float | None,
     sampler: str,
+    aside: bool,
 ) -> Iterator[Sequel]:
     number = database.best() if trial is None else trial
     past = database.trials()
@@ -96,7 +100,7 @@ def _opened(
         winner = database.trial(winner.duplicate_of)
     best = summarize(past).best_trial
     shown = next((one for one in past if one.number == best), None)
-    with Progress(past[0].objective, shown, len(past), budget, None) as progress:
+    with Progress(past[0].objective, shown, len(past), budget, None, aside=aside) as progress:
         progress.say(f"reading {settings.kernel.tree}")
         tree = workshop.symbol_tree(settings)
         tools = workshop.tools(settings, tree)

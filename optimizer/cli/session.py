@@ -30,7 +30,8 @@ from optimizer.store import Database
 class Wishes:
     """What the user asked of a run: limits, slots, and who chooses the variants.
 
-    ``audit_builds`` is the share (0 to 1) of the variants that are built clean too, and compared.
+    ``audit_builds`` is the share (0 to 1) of the variants that are built clean too, and compared;
+    ``aside`` has the progress shown on standard error.
     """
 
     budget_seconds: float | None = None
@@ -39,6 +40,7 @@ class Wishes:
     sampler: str = SAMPLERS[0]
     seed: int = 0
     audit_builds: float = 0.0
+    aside: bool = False
 
 
 class Session:
@@ -148,7 +150,8 @@ def _progress(database: Database, wishes: Wishes) -> Progress:
     best_trial = summarize(past).best_trial
     best = next((one for one in past if one.number == best_trial), None)
     baseline = past[0].objective if past else None
-    return Progress(baseline, best, len(past), wishes.budget_seconds, wishes.trials)
+    limits = (wishes.budget_seconds, wishes.trials)
+    return Progress(baseline, best, len(past), *limits, aside=wishes.aside)
 
 
 @contextmanager

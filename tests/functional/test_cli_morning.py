@@ -399,3 +399,10 @@ def test_datasette_shows_the_views_with_what_they_are(measured: World, tmp_path:
     )  # fmt: skip
     gain = (best(measured).objective or 0) - (trials(measured)[0].objective or 0)
     assert sum(row["saved_kb"] for row in rows) == gain
+
+
+def test_progress_does_not_get_into_a_document(measured: World) -> None:
+    done = measured.memtotal("attribute", "small.toml", "--json")
+    assert done.json["left"] == 0
+    assert done.json["measured"]
+    assert "reading" in done.err
