@@ -223,7 +223,7 @@ def _layout(vmlinux: Path | None) -> ImageLayout | None:
 FIGURES = (
     *("total_kb", "available_kb", "reserved_kb", "init_kb", "mem_total_kb", "kernel_code_kb"),
     *("rwdata_kb", "rodata_kb", "data_kb", "bss_kb", "cma_reserved_kb", "highmem_kb"),
-    *("freed_init_kb", "freed_initrd_kb", "dma_pool_kb"),
+    *("absent_kb", "freed_init_kb", "freed_initrd_kb", "freed_other_kb", "dma_pool_kb"),
 )
 
 

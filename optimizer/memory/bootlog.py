@@ -6,8 +6,10 @@ time stamps, CRLF, other programs' lines in between, cut off anywhere. What is n
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -21,22 +23,32 @@ MOST_LINES = 50_000
 # No machine has so much memory; a longer number is no figure.
 _NUMBER = r"\d{1,13}"
 
-# "MemTotal:          25620 kB"; a count such as "HugePages_Total:       0" has no unit.
+# "MemTotal:          25620 kB"; a count such as "HugePages_Total:       0" has no unit,
+# any other line without one was cut off.
 _MEMINFO_LINE = re.compile(
-    rf"^(?P<name>[A-Za-z][\w()]*):\s+(?P<value>{_NUMBER})(?: kB)?\s*$", re.MULTILINE
+    rf"^(?P<name>HugePages_\w+(?=:\s+\d+\s*$)|[A-Za-z][\w()]*(?=:\s+\d+ kB\s*$)):"
+    rf"\s+(?P<value>{_NUMBER})(?: kB)?\s*$",
+    re.MULTILINE,
 )
 # Loglevel, time since power on with the printing thread or processor, in every mix that is seen.
 _STAMP = re.compile(r"^(?:<\d{1,3}>)?(?:\[ *\d+\.\d{3,6}\](?:\[ *[TC]\d+\])? ?)?")
 # What loggers put before: a date, a host, "kernel:", a test runner's tag.
 _LOGGER = re.compile(r"^.{0,120}?(?=\[ *\d+\.\d{6}\])|^.{0,120}?\bkernel: ")
+# What `dmesg -T`, ts, grabserial and terminal programs put before: a date, a time, two counters.
+_DATE = r"(?:(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} +\d{1,2} |\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ])?"
+_TIME = r"\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9})?(?:Z| ?[+-]\d\d:?\d\d)?(?: \d{4})?"
+_CLOCK = re.compile(
+    rf"^(?:\[{_DATE}{_TIME}\]|{_DATE}{_TIME}|\[ *\d+\.\d{{3,6}} +\d+\.\d{{3,6}}\]):?\s+"
+)
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # mm/page_alloc.c and mm/mm_init.c: mem_init_print_info(); each architecture's mem_init() before.
 _MEMORY_LINE = re.compile(rf"^Memory: {_NUMBER}[kK]/{_NUMBER}[kK] available\b.*")
 _MEMORY = re.compile(
-    rf"^Memory: (?P<available>{_NUMBER})[kK](?:/(?P<total>{_NUMBER})[kK])? available\b(?P<rest>.*)"
+    rf"^Memory: (?P<available>{_NUMBER})[kK](?:B|/(?P<total>{_NUMBER})[kK])? available\b"
+    r"(?P<rest>.*)"
 )
 _PARTS = re.compile(
-    rf"(?<!\d)(?P<kb>{_NUMBER})[kK] (?P<what>kernel code|rwdata|rodata|data|init|bss|reserved"
+    rf"(?<!\d)(?P<kb>{_NUMBER})[kK] (?P<what>(?:kernel )?code|rwdata|rodata|data|init|bss|reserved"
     r"|cma-reserved|highmem|absent)(?=\s*[,)]|\s*$)"
 )
 # arch/arm/mm/init.c until 4.20: "      .init : 0xc0311000 - 0xc102e000   (13428 kB)"
@@ -45,9 +57,10 @@ _LAYOUT = re.compile(
     rf"\(\s*(?P<size>{_NUMBER}) (?P<unit>kB|MB|KB)\)"
 )
 _VERSION = re.compile(r"\bLinux version (?P<version>\d+\.\d+\S*)")
-# "Freeing init memory: 136K", "Freeing unused kernel memory: 264k freed", "... image (initmem) ..."
+# "Freeing init memory: 136K", "Freeing unused kernel memory: 264k freed", "... (initmem) ...";
+# x86 gives back more: "Freeing SMP alternatives: 31k freed", "... image (text/rodata gap) ...".
 _FREEING = re.compile(
-    rf"^Freeing (?P<what>[\w ()/.-]{{1,60}}?) memory: (?P<kb>{_NUMBER})[kK](?: freed)?"
+    rf"^Freeing (?P<what>[\w ()/.-]{{1,60}}?)(?: memory)?: (?P<kb>{_NUMBER})[kK](?: freed)?"
 )
 _TABLE = re.compile(
     r"^(?P<name>[\w -]{1,40}?) hash table entries: \d+ \((?:order: -?\d+, )?(?P<bytes>"
@@ -79,7 +92,9 @@ class HashTable:
 class LogFigures:
     """What a boot log tells, in kB; None for what it does not tell.
 
-    ``data_kb`` is data with rodata, as kernels before 3.11 count it. ``mem_total_kb`` is that of
+    ``total_kb`` is as the kernel counts it; ``absent_kb`` of it are holes without memory.
+    ``data_kb`` is data with rodata, as kernels before 3.11 count it. ``freed_other_kb`` was given
+    back after the Memory: line and is neither .init nor an initrd. ``mem_total_kb`` is that of
     /proc/meminfo where the log has it; else it follows from the other figures, and
     ``mem_total_derived`` is true. ``late_tables`` were made after the page allocator took over.
     """
@@ -91,6 +106,7 @@ class LogFigures:
     reserved_kb: int | None = None
     cma_reserved_kb: int | None = None
     highmem_kb: int | None = None
+    absent_kb: int | None = None
     init_kb: int | None = None
     kernel_code_kb: int | None = None
     rwdata_kb: int | None = None
@@ -99,6 +115,7 @@ class LogFigures:
     bss_kb: int | None = None
     freed_init_kb: int | None = None
     freed_initrd_kb: int | None = None
+    freed_other_kb: int | None = None
     mem_total_kb: int | None = None
     mem_total_derived: bool = False
     dma_pool_kb: int | None = None
@@ -159,19 +176,28 @@ def read_lines(stream: BinaryIO, name: str) -> list[str]:
     """
     found: list[str] = []
     seen = controls = 0
+    wide = False
+    rest = b""
     while True:
         piece = stream.readline(MOST_LINE_BYTES)
-        if not piece:
+        if not piece and not rest:
             break
+        if not seen:
+            wide = piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         seen += len(piece)
         if seen > MOST_BYTES:
             raise UserError(
                 f"{name} is larger than {MOST_BYTES >> 20} MB: that is no boot log.",
                 "Cut the boot out of it, from 'Linux version' to the first login.",
             )
-        controls += piece.count(0)
-        if len(found) < MOST_LINES and any(word in piece for word in _INTERESTING):
-            found.append(_clean(piece.replace(b"\0", b"").decode("utf-8", "replace")))
+        # PowerShell writes UTF-16, in which every other byte of a log is zero.
+        controls += 0 if wide else piece.count(0)
+        lines = (rest + piece.replace(b"\0", b"")).split(b"\r")
+        # A terminal may have kept the carriage returns alone.
+        rest = lines.pop() if piece and not piece.endswith(b"\n") and len(lines) > 1 else b""
+        for line in lines:
+            if len(found) < MOST_LINES and any(word in line for word in _INTERESTING):
+                found.append(_clean(line.decode("utf-8", "replace")))
     # A serial line drops a zero byte now and then; a binary file has them everywhere.
     if controls > 64 and controls > seen // 64:
         raise UserError(
@@ -182,7 +208,8 @@ def read_lines(stream: BinaryIO, name: str) -> list[str]:
 
 
 def _clean(raw: str) -> str:
-    line = _ESCAPE.sub("", raw).rstrip("\r\n \t")
+    line = _ESCAPE.sub("", raw).lstrip("\ufeff\ufffd").rstrip("\r\n \t")
+    line = _CLOCK.sub("", line, count=1)
     if "kernel: " in line or ("[" in line and not line.startswith(("[", "<"))):
         line = _LOGGER.sub("", line, count=1)
     return _STAMP.sub("", line.lstrip(), count=1).strip()
@@ -199,9 +226,10 @@ def read_figures(lines: Iterable[str]) -> LogFigures:
     early: list[HashTable] = []
     late: list[HashTable] = []
     layout: dict[str, int] = {}
-    freed: list[tuple[str, int]] = []
+    # Given back: what, how much, and whether the Memory: line came before.
+    freed: dict[tuple[str, int], bool] = {}
     notes: list[str] = []
-    for line in _first_boot(lines, notes):
+    for line in _first_boot(list(lines), notes):
         if match := _VERSION.search(line):
             found = replace(found, kernel_version=match["version"])
         elif match := _MEMORY.match(line):
@@ -212,8 +240,7 @@ def read_figures(lines: Iterable[str]) -> LogFigures:
             layout.setdefault(match["name"], size)
         elif match := _FREEING.match(line):
             # dmesg after a console's boot shows every line twice.
-            if (one := (match["what"], int(match["kb"]))) not in freed:
-                freed.append(one)
+            freed.setdefault((match["what"], int(match["kb"])), bool(found.memory_line))
         elif match := _TABLE.match(line):
             table = HashTable(match["name"], int(match["bytes"]), "vmalloc" in match["rest"])
             if table not in early and table not in late:
@@ -234,15 +261,24 @@ def read_figures(lines: Iterable[str]) -> LogFigures:
     return _with_mem_total(found, meminfo, notes)
 
 
-def _first_boot(lines: Iterable[str], notes: list[str]) -> Iterator[str]:
-    boots = 0
-    for line in lines:
-        if _VERSION.search(line) and line.startswith("Linux version"):
-            boots += 1
-            if boots == 2:
-                notes.append("the log has more than one boot; this is the first")
-                return
-        yield line
+def _first_boot(lines: Sequence[str], notes: list[str]) -> list[str]:
+    """The lines of the first boot.
+
+    /proc/version is the same line as the one a boot begins with, and dmesg may follow the console's
+    output: what begins with the same version and has no other Memory: line is the same boot.
+    """
+    starts = [number for number, line in enumerate(lines) if line.startswith("Linux version")]
+    kept: list[str] = []
+    memory = ""
+    for begin, end in itertools.pairwise([0, *starts[1:], len(lines)]):
+        part = lines[begin:end]
+        theirs = next((line for line in part if _MEMORY.match(line)), "")
+        if begin and (lines[begin] != lines[starts[0]] or (memory and theirs not in ("", memory))):
+            notes.append("the log has more than one boot; this is the first")
+            break
+        memory = memory or theirs
+        kept += part
+    return kept
 
 
 def _with_memory_line(found: LogFigures, match: re.Match[str]) -> LogFigures:
@@ -254,6 +290,9 @@ def _with_memory_line(found: LogFigures, match: re.Match[str]) -> LogFigures:
         # arch/arm/mm/init.c until 3.10 prints what is free twice: first as the page allocator has
         # it, then as counted page by page, beside the pages reserved.
         total += reserved
+    elif total == int(match["available"]) or match["rest"].startswith(","):
+        # The same, cut off before what is reserved.
+        total = None
     return replace(
         found,
         memory_line=match[0],
@@ -262,8 +301,9 @@ def _with_memory_line(found: LogFigures, match: re.Match[str]) -> LogFigures:
         reserved_kb=reserved,
         cma_reserved_kb=parts.get("cma-reserved"),
         highmem_kb=parts.get("highmem"),
+        absent_kb=parts.get("absent"),
         init_kb=parts.get("init"),
-        kernel_code_kb=parts.get("kernel code"),
+        kernel_code_kb=parts.get("kernel code", parts.get("code")),
         rwdata_kb=parts.get("rwdata"),
         rodata_kb=parts.get("rodata"),
         data_kb=parts.get("data"),
@@ -283,15 +323,25 @@ def _with_layout(found: LogFigures, layout: dict[str, int]) -> LogFigures:
     )
 
 
-def _with_freed(found: LogFigures, freed: list[tuple[str, int]]) -> LogFigures:
-    init = [
-        kb for what, kb in freed if "init" in what.split("(")[0].split() or "unused kernel" in what
-    ]
-    initrd = [kb for what, kb in freed if what.startswith("initrd")]
+def _with_freed(found: LogFigures, freed: Mapping[tuple[str, int], bool]) -> LogFigures:
+    init: list[int] = []
+    initrd: list[int] = []
+    other: list[int] = []
+    for (what, kb), after in freed.items():
+        if what.startswith("initrd"):
+            initrd.append(kb)
+        elif what in ("init", "unused kernel image (initmem)") or (
+            # x86 until 5.4 calls what lies between its sections the same, after .init itself.
+            what.startswith("unused kernel") and "gap" not in what and not init
+        ):
+            init.append(kb)
+        elif after:
+            other.append(kb)
     return replace(
         found,
         freed_init_kb=sum(init) if init else None,
         freed_initrd_kb=sum(initrd) if initrd else None,
+        freed_other_kb=sum(other) if other else None,
     )
 
 
@@ -307,6 +357,8 @@ def _with_mem_total(found: LogFigures, meminfo: dict[str, int], notes: list[str]
     init = found.freed_init_kb if found.freed_init_kb is not None else found.init_kb
     if found.available_kb is None:
         notes.append("there is no Memory: line")
+    elif not re.search(r"\)|highmem\s*$", found.memory_line):
+        notes.append("MemTotal is not known: the Memory: line is cut off")
     elif init is None:
         notes.append("MemTotal is not known: the log does not say how much .init gave back")
     elif found.cma_reserved_kb:
@@ -318,7 +370,7 @@ def _with_mem_total(found: LogFigures, meminfo: dict[str, int], notes: list[str]
         new = "rwdata" in found.memory_line
         if new and found.total_kb is not None and found.reserved_kb is not None:
             given = found.total_kb - found.reserved_kb
-        total = given + init + (found.freed_initrd_kb or 0)
+        total = given + init + (found.freed_initrd_kb or 0) + (found.freed_other_kb or 0)
         if found.freed_init_kb is None:
             notes.append("the log ends before .init is freed; an initrd would add to MemTotal")
         return replace(found, mem_total_kb=total, mem_total_derived=True, notes=tuple(notes))

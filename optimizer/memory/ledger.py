@@ -285,6 +285,7 @@ def _coarse(figures: LogFigures, mem_total: int | None, image: ImageLayout | Non
             ("kernel data", figures.rwdata_kb),
             ("kernel data and rodata", figures.data_kb),
             ("kernel bss", figures.bss_kb),
+            ("holes without memory", figures.absent_kb),
         ):
             if value is not None:
                 entries.append(LedgerEntry(Part.RESERVED, name, value * KB, "Memory:"))
@@ -294,6 +295,7 @@ def _coarse(figures: LogFigures, mem_total: int | None, image: ImageLayout | Non
         for name, value in (
             (_INIT, figures.freed_init_kb or figures.init_kb),
             ("initrd", figures.freed_initrd_kb),
+            ("other parts of the image", figures.freed_other_kb),
         )
         if value
     ]
