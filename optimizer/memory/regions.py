@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -41,37 +42,43 @@ class RegionMap:
 
     def add(self, region: Region) -> None:
         """Add what of the region nobody has yet."""
+        first = last = self._first_after(region.start)
         start = region.start
-        fresh: list[Region] = []
-        for one in self._regions:
-            if one.end <= start:
-                continue
-            if one.start >= region.end:
-                break
+        pieces: list[Region] = []
+        while last < len(self._regions) and self._regions[last].start < region.end:
+            one = self._regions[last]
             if one.start > start:
-                fresh.append(replace(region, start=start, end=one.start))
+                pieces.append(replace(region, start=start, end=one.start))
+            pieces.append(one)
             start = one.end
+            last += 1
         if start < region.end:
-            fresh.append(replace(region, start=start))
-        if fresh:
-            self._regions = sorted([*self._regions, *fresh], key=lambda one: one.start)
+            pieces.append(replace(region, start=start))
+        self._regions[first:last] = pieces
 
     def remove(self, start: int, end: int) -> list[Region]:
         """Take everything between two addresses out; returns what was there."""
+        first = last = self._first_after(start)
         kept: list[Region] = []
         gone: list[Region] = []
-        for one in self._regions:
+        while last < len(self._regions) and self._regions[last].start < end:
+            one = self._regions[last]
             low, high = max(one.start, start), min(one.end, end)
-            if low >= high:
+            if low < high:
+                gone.append(replace(one, start=low, end=high))
+                if one.start < low:
+                    kept.append(replace(one, end=low))
+                if high < one.end:
+                    kept.append(replace(one, start=high))
+            else:
                 kept.append(one)
-                continue
-            gone.append(replace(one, start=low, end=high))
-            if one.start < low:
-                kept.append(replace(one, end=low))
-            if high < one.end:
-                kept.append(replace(one, start=high))
-        self._regions = kept
+            last += 1
+        self._regions[first:last] = kept
         return gone
+
+    def _first_after(self, address: int) -> int:
+        """The index of the first region that ends after an address."""
+        return bisect.bisect_right(self._regions, address, key=lambda one: one.end)
 
     def replaced(self, parts: Iterable[Region]) -> RegionMap:
         """The same memory with other names where the parts lie inside it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -341,3 +342,11 @@ def test_the_sum_is_exact_whatever_was_reserved(
     found = ledger.close(told_, None, LogFigures(), f"MemTotal: {mem_total} kB\n", method="")
     assert found.unexplained_bytes == 0
     assert all(isinstance(one, LedgerEntry) and one.bytes > 0 for one in found.entries)
+
+
+def test_as_many_reservations_as_a_log_may_have_take_no_minutes() -> None:
+    lines = [f"memblock_reserve: [0x{n * 64:x}-0x{n * 64 + 15:x}] f+0x1/0x2" for n in range(40_000)]
+    started = time.monotonic()
+    found = reservations.from_log([*lines, "Memory: 1K/2K available"])
+    assert len(found.reserved.regions) == 40_000
+    assert time.monotonic() - started < 30
