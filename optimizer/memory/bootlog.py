@@ -77,6 +77,8 @@ _INTERESTING = (
     b"Memory: ", b"Linux version", b"Freeing ", b"hash table entries", b"memblock_", b"[0x",
     b".init", b".text", b".data", b".bss", b"DMA: pre", b" kB", b"HugePages", b"MEMBLOCK",
 )  # fmt: skip
+# "Mlocked:               0 kB" is among the shortest that tell something.
+_SHORTEST_LINE = 9
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,9 @@ def read_lines(stream: BinaryIO, name: str) -> list[str]:
         # A terminal may have kept the carriage returns alone.
         rest = lines.pop() if piece and not piece.endswith(b"\n") and len(lines) > 1 else b""
         for line in lines:
-            if len(found) < MOST_LINES and any(word in line for word in _INTERESTING):
+            if len(line) < _SHORTEST_LINE or len(found) == MOST_LINES:
+                continue
+            if any(word in line for word in _INTERESTING):
                 found.append(_clean(line.decode("utf-8", "replace")))
     # A serial line drops a zero byte now and then; a binary file has them everywhere.
     if controls > 64 and controls > seen // 64:
@@ -371,6 +375,9 @@ def _with_mem_total(found: LogFigures, meminfo: dict[str, int], notes: list[str]
         if new and found.total_kb is not None and found.reserved_kb is not None:
             given = found.total_kb - found.reserved_kb
         total = given + init + (found.freed_initrd_kb or 0) + (found.freed_other_kb or 0)
+        if found.total_kb is not None and total > found.total_kb:
+            notes.append("MemTotal is not known: the log's figures contradict each other")
+            return replace(found, notes=tuple(notes))
         if found.freed_init_kb is None:
             notes.append("the log ends before .init is freed; an initrd would add to MemTotal")
         return replace(found, mem_total_kb=total, mem_total_derived=True, notes=tuple(notes))

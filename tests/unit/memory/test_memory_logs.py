@@ -187,6 +187,13 @@ def test_a_memory_line_cut_off_leaves_mem_total_unknown() -> None:
     assert any("cut off" in note for note in found.notes)
 
 
+def test_figures_that_contradict_each_other_leave_mem_total_unknown() -> None:
+    log = (LOGS / "arm-6_12-versatile.log").read_text()
+    found = figures(log.replace("initrd memory: 976K", "initrd memory: 999999K").encode())
+    assert (found.mem_total_kb, found.mem_total_derived) == (None, False)
+    assert any("contradict" in note for note in found.notes)
+
+
 def test_a_number_of_meminfo_cut_off_is_unknown() -> None:
     assert figures(b"MemFree:  100 kB\nMemTotal:   256").mem_total_kb is None
 
