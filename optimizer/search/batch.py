@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from optimizer.search.knowledge import BOOT, BUILD
 from optimizer.search.space import Change
+from optimizer.search.suspects import Suspects
 
 # A saving that the next build will bring counts this much of one that this build brings.
 LATER = 0.8
@@ -35,9 +36,15 @@ class Needs:
 
     Args:
         needs: change -> what may break -> probability (0 to 1) that it does.
+        suspects: for what broke before, how those probabilities hang together: if it is not this
+            change, it is one of the others.
     """
 
-    def __init__(self, needs: Mapping[Change, Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        needs: Mapping[Change, Mapping[str, float]],
+        suspects: Mapping[str, Suspects] | None = None,
+    ) -> None:
         self.whats = sorted({what for one in needs.values() for what in one})
         index = {what: number for number, what in enumerate(self.whats)}
         # What keeps the checks from being made: then nothing is learnt of what they need.
@@ -47,11 +54,61 @@ class Needs:
         for row, one in enumerate(needs.values()):
             for what, probability in one.items():
                 self._safe[row, index[what]] = np.log1p(-min(probability, 1.0 - 1e-9))
+        # Of suspects what was believed before: the rest is told by the groups they are in.
+        self._free = self._safe.copy()
+        columns: list[int] = []
+        clean: list[float] = []
+        self._parts: dict[int, list[tuple[int, float]]] = {}
+        for what, those in (suspects or {}).items():
+            for change, believed in those.believed.items():
+                if change in self._rows:
+                    self._free[self._rows[change], index[what]] = np.log1p(-min(believed, 0.999))
+            for number in range(len(those.groups) if what in index else 0):
+                logs = those.clean(number)
+                for change, log in logs.items():
+                    if change in self._rows:
+                        self._parts.setdefault(self._rows[change], []).append((len(columns), log))
+                columns.append(index[what])
+                clean.append(math.fsum(logs.values()))
+        self._columns = np.array(columns, dtype=int)
+        # For each group the logarithm of the probability that none of it is needed.
+        self.clean = np.array(clean, dtype=np.float64)
+        self._held = _some(self.clean)
+        self._nobody = np.zeros(len(self.whats))
 
     def together(self, changes: Collection[Change]) -> Vector:
-        """The logarithm of the probability that each thing still works without all of these."""
+        """The logarithm of the probability that each thing still works without all of these, each
+        looked at by itself."""
         rows = [self._rows[change] for change in changes]
         return np.asarray(self._safe[rows].sum(axis=0), dtype=np.float64)
+
+    def free(self, changes: Collection[Change]) -> Vector:
+        """The same by what was believed before anything failed."""
+        rows = [self._rows[change] for change in changes]
+        return np.asarray(self._free[rows].sum(axis=0), dtype=np.float64)
+
+    def without(self, clean: Vector, changes: Collection[Change]) -> Vector:
+        """``clean`` of the groups when these changes are taken out of them."""
+        parts = [part for change in changes for part in self._parts.get(self._rows[change], ())]
+        if not parts:
+            return clean
+        rest = clean.copy()
+        for group, log in parts:
+            rest[group] -= log
+        return rest
+
+    def innocent(self, clean: Vector) -> Vector:
+        """The logarithm of the probability that the reason for each thing that broke is among those
+        that are left in the groups."""
+        if clean is self.clean:
+            return self._nobody
+        ratio = _some(clean) - self._held
+        return np.asarray(np.bincount(self._columns, ratio, len(self.whats)), dtype=np.float64)
+
+
+def _some(clean: Vector) -> Vector:
+    """From the logarithm of the probability that none is, to that of one that some is."""
+    return np.asarray(np.log(np.maximum(-np.expm1(np.minimum(clean, 0.0)), 1e-12)))
 
 
 class Batch:
@@ -76,8 +133,11 @@ class Batch:
         self._together: set[Change] = set()
         self._count = 0
         self._savings = np.zeros(most)
-        self._safe = np.zeros((most, len(needs.whats)))
-        self._all_safe = np.zeros(len(needs.whats))
+        # For each group taken in: the probability that it breaks each thing, and that it is safe.
+        self._own = np.zeros((most, len(needs.whats)))
+        self._harmless = np.zeros(most)
+        self._free = np.zeros(len(needs.whats))
+        self._clean = needs.clean
 
     def offer(self, group: Collection[Change], saving: float) -> bool:
         """Take a group in if that makes the build worth more; says whether it did.
@@ -93,17 +153,22 @@ class Batch:
                 counts[number] = counts.get(number, 0) + 1
         if any(count >= self._missing[number] for number, count in counts.items()):
             return False
-        safe = self._needs.together(new)
         row = self._count
-        if row > 0 and (self._all_safe + safe).sum() < math.log(LEAST_HOPE):
+        free = self._free + self._needs.free(new)
+        clean = self._needs.without(self._clean, new)
+        all_safe = np.minimum(free + self._needs.innocent(clean), 0.0)
+        if row > 0 and all_safe.sum() < math.log(LEAST_HOPE):
             return False
-        self._savings[row], self._safe[row] = saving, safe
-        worth = self._worth(row + 1, self._all_safe + safe)
+        safe = self._needs.together(new)
+        self._savings[row] = saving
+        self._own[row] = -np.expm1(safe)
+        self._harmless[row] = math.exp(safe.sum())
+        worth = self._worth(row + 1, all_safe)
         if worth <= self.worth:
             return False
         self.worth = worth
         self._count += 1
-        self._all_safe = self._all_safe + safe
+        self._free, self._clean = free, clean
         for number, count in counts.items():
             self._missing[number] -= count
         self._together.update(new)
@@ -116,16 +181,14 @@ class Batch:
     def _worth(self, count: int, all_safe: Vector) -> float:
         """The saving that this build or the next one is expected to bring, in kB."""
         breaks = -np.expm1(all_safe)
-        own = -np.expm1(self._safe[:count])
         # Given that it breaks: the probability that this group is the reason.
-        blame = own / np.maximum(breaks, 1e-12)
+        blame = self._own[:count] / np.maximum(breaks, 1e-12)
         light = blame < SUSPICION
         unclear = np.where(light, blame, 0.0).sum(axis=0)
         settled = light * np.minimum(1.0, TOLERATED / np.maximum(unclear, 1e-12))
         settled[:, self._needs.silencing] = 0.0
         cleared = np.prod((1.0 - breaks) + breaks * settled, axis=1)
         works = float(np.exp(all_safe.sum()))
-        safe = np.exp(self._safe[:count].sum(axis=1))
         now = works * float(self._savings[:count].sum())
-        later = float((self._savings[:count] * np.minimum(cleared, safe)).sum())
+        later = float((self._savings[:count] * np.minimum(cleared, self._harmless[:count])).sum())
         return now + LATER * max(0.0, later - now)

@@ -168,24 +168,48 @@ class _Asking:
 
     def next(self) -> dict[str, str] | None:
         """The params to try, None when nothing is left."""
-        for hinted in (True, False):
+        for choose, least_kb in ((self._savers, PAGE_KB), (self._unknown, 0.0), (self._rest, 0.0)):
             refused: set[Change] = set()
             passed_over: set[str] = set()
-            while batch := self._choose(hinted, refused, passed_over):
-                params, made = self._made(batch)
-                if made and not self._known.fails(made) and not self._space.lost(params):
+            while batch := choose(refused, passed_over):
+                params, left = self._askable(batch, refused, passed_over)
+                if params is not None and sum(map(self._saving, left)) > least_kb:
                     return params
-                if len(batch) == 1:
-                    refused.add(batch[0])
-                else:
-                    # Known to fail in another guise: without its least certain member.
-                    worst = max(batch, key=lambda move: (self._known.risk(move), self._order(move)))
-                    passed_over.add(worst[0])
+                if left == batch:
+                    refused.update(batch)
         for doubted in self._doubts():
             params, made = self._made(doubted)
             if made.issuperset(doubted) and not self._space.lost(params):
                 return params
         return None
+
+    def _askable(
+        self, batch: Sequence[Change], refused: set[Change], passed_over: set[str]
+    ) -> tuple[dict[str, str] | None, Sequence[Change]]:
+        """The params that ask for what of the batch can be asked for, and those moves; what cannot
+        is added to the moves refused by Kconfig, or to the candidates to pass over this time."""
+        left = list(batch)
+        while left:
+            params, made = self._made(left)
+            if not made and len(left) == len(batch):
+                break
+            if idle := [move for move in left if move not in made]:
+                refused.update(idle)
+                left = [move for move in left if move in made]
+            elif self._known.fails(made) or self._space.lost(params):
+                # Known to fail in another guise: without its least certain member.
+                worst = max(left, key=lambda move: (self._known.risk(move), self._order(move)))
+                passed_over.add(worst[0])
+                left.remove(worst)
+            else:
+                return params, left
+        if len(batch) == 1:
+            refused.update(batch)
+        elif left:
+            # Tried before as a whole.
+            worst = max(left, key=lambda move: (self._known.risk(move), self._order(move)))
+            passed_over.add(worst[0])
+        return None, left
 
     def _made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change]]:
         """The params that ask for the batch on top of the best, and the changes that come of it:
@@ -204,19 +228,31 @@ class _Asking:
 
     # --- the next batch
 
-    def _choose(
+    def _savers(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
+        """The next batch, as long as one is worth a page."""
+        batch = self._rest(refused, without)
+        return batch if self._worthwhile(batch) else []
+
+    def _unknown(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
+        """Of the changes of which nobody knows whether they save, one at a time: what several do
+        together would hide what each does."""
+        moves = self._moves(False, refused, without)
+        moves.sort(key=lambda move: (-self._worth(move), self._order(move)))
+        return moves[:1]
+
+    def _rest(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
+        """The next batch, however little it saves."""
+        return self._batch(self._moves(True, refused, without))
+
+    def _moves(
         self, hinted: bool, refused: Collection[Change], without: Collection[str]
     ) -> list[Change]:
-        """The next batch; of changes of which nobody knows whether they save, one at a time."""
         found = (
             self._move(one, refused)
             for one in self._space.candidates
             if one.hinted is hinted and one.name not in without
         )
-        moves = [move for move in found if move is not None]
-        if hinted or not moves:
-            return self._batch(moves)
-        return [max(moves, key=lambda move: (self._worth(move), -self._order(move)))]
+        return [move for move in found if move is not None]
 
     def _worth(self, move: Change) -> float:
         return self._saving(move) * (1.0 - self._known.risk(move))
@@ -244,28 +280,26 @@ class _Asking:
             group = self._group(move)
             if not self._known.fails(group):
                 risk, saving = self._sum(group)
-                scored.append((risk / saving, self._order(move), move, group))
+                scored.append((risk / saving, self._order(move), move, group, self._width(group)))
         scored.sort(key=lambda row: row[:2])
+        members = {one for _price, _order, _move, group, _width in scored for one in group}
+        savings = {one: self._saving(one) for one in members}
         needs = Needs(
-            {
-                one: self._known.needs(one)
-                for _price, _order, _move, group in scored
-                for one in group
-            }
+            {one: self._known.needs(one) for one in sorted(members)}, self._known.suspects
         )
-        widths = sorted({self._width(group) for _price, _order, _move, group in scored})
+        widths = sorted({row[-1] for row in scored})
         step = max(1, math.ceil(len(widths) / WIDTHS))
         best: list[Change] = []
         best_rate = 0.0
-        for width in widths[::-1][::step]:
+        for most in widths[::-1][::step]:
             batch = Batch(needs, self._known.failing_groups, len(scored))
-            taken = []
-            for _price, _order, move, group in scored:
-                if self._width(group) <= width and batch.offer(
-                    group, sum(map(self._saving, batch.new(group)))
-                ):
-                    taken.append(move)
-            rate = batch.worth / (OVERHEAD_OBJECTS + width)
+            taken = [
+                move
+                for _price, _order, move, group, width in scored
+                if width <= most
+                and batch.offer(group, math.fsum(savings[one] for one in batch.new(group)))
+            ]
+            rate = batch.worth / (OVERHEAD_OBJECTS + most)
             if rate > best_rate:
                 best, best_rate = taken, rate
         return best

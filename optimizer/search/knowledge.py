@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from optimizer.search.space import Change
+from optimizer.search.suspects import Suspects
 
 BUILD = "build"
 BOOT = "boot"
@@ -123,6 +124,7 @@ class Knowledge:
         self._savings: dict[Change, tuple[float, float]] = {}
         self._needs: dict[Change, dict[str, float]] | None = None
         self._groups: list[frozenset[Change]] = []
+        self._suspects: dict[str, Suspects] = {}
         self._risks: dict[Change, float] = {}
         self._factors: dict[int, float] = {}
 
@@ -207,6 +209,12 @@ class Knowledge:
         self._infer()
         return self._need(change)
 
+    @property
+    def suspects(self) -> Mapping[str, Suspects]:
+        """For each thing that broke, and whose reason is not known yet, who may be the reason."""
+        self._infer()
+        return self._suspects
+
     def seen(self, values: Mapping[str, str]) -> bool:
         """Whether a variant with those values was tried before."""
         return frozenset(self.changes(values)) in self._tried
@@ -274,16 +282,21 @@ class Knowledge:
                     left.setdefault(what, set()).add(remaining)
         self._groups = _smallest(set().union(*left.values()) if left else set())
         self._factors = self._calibrate(made)
-        for what, groups in left.items():
-            for group in _smallest(groups):
-                if len(group) == 1:
-                    self._need(next(iter(group)))[what] = CERTAIN
-                    continue
-                # Bayes: the probability that it is this one, given that it is at least one.
-                each = {one: self._weight(one, what) for one in group}
-                some = 1.0 - math.prod(1.0 - weight for weight in each.values())
-                for one, weight in each.items():
-                    self._need(one)[what] = min(weight / some, 1.0 - 1e-9)
+        self._suspects = {}
+        for whats, groups in _alike(left):
+            # Checks of one suite that always broke together have one reason: it is looked for once.
+            what = whats[0]
+            certain = {next(iter(group)) for group in groups if len(group) == 1}
+            for each in whats:
+                for one in certain:
+                    self._need(one)[each] = CERTAIN
+            if open_groups := [group for group in groups if len(group) > 1]:
+                members = frozenset().union(*open_groups)
+                believed = {one: self._weight(one, what) for one in members}
+                suspects = Suspects(open_groups, believed)
+                for one, probability in suspects.marginals().items():
+                    self._need(one)[what] = probability
+                self._suspects[what] = suspects
 
     def _weight(self, change: Change, what: str) -> float:
         needs = self._need(change)
@@ -292,6 +305,16 @@ class Knowledge:
             unsaid = LEAST_NEED if what in self._cleared.get(change, ()) else needs.get(ANYTHING)
             weight = LEAST_NEED if unsaid is None else unsaid
         return max(weight, LEAST_NEED * LEAST_NEED)
+
+
+def _alike(
+    left: Mapping[str, Collection[frozenset[Change]]],
+) -> list[tuple[list[str], list[frozenset[Change]]]]:
+    """The checks of one suite that broke in just the same variants, and their smallest groups."""
+    found: dict[tuple[str, frozenset[frozenset[Change]]], list[str]] = {}
+    for what, groups in left.items():
+        found.setdefault((what.partition("/")[0], frozenset(groups)), []).append(what)
+    return [(whats, _smallest(groups)) for (_suite, groups), whats in found.items()]
 
 
 def _strength(needed: float) -> int:
