@@ -43,6 +43,8 @@ from optimizer.store import Database
 
 _SETTING = re.compile(r"CONFIG_\w+=.*|# CONFIG_\w+ is not set")
 _TOTAL = re.compile(rb"^MemTotal:\s+(\d+) kB\r?$", re.M)
+# BusyBox asks the terminal where its cursor is.
+_ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _ASK_AGAIN_SECONDS = 5.0
 
 
@@ -158,7 +160,7 @@ class Plain:
         """Boot the image and read MemTotal (kB) at the prompt.
 
         Raises:
-            UserError: no prompt came, or no figure.
+            UserError: no figure came.
         """
         board = self._settings.board.with_parameters(parameters)
         flash, tftp = self.out / "audit-flash", self.out / "audit-tftp"
@@ -209,27 +211,28 @@ class Plain:
 
 
 def _mem_total(machine: subprocess.Popen[bytes], prompt: re.Pattern[bytes], patience: float) -> int:
-    """Wait for the prompt, ask for the figure, again where a kernel message broke the line."""
+    """Ask for the figure at the prompt, and now and then: kernel messages get into both."""
     assert machine.stdin is not None
     assert machine.stdout is not None
-    seen, asked = b"", 0.0
-    end = time.monotonic() + patience
+    seen, asked, prompted = b"", time.monotonic(), False
+    end = asked + patience
     while time.monotonic() < end:
         if select.select([machine.stdout], [], [], 0.2)[0]:
             data = os.read(machine.stdout.fileno(), 65536)
             if not data:
                 break
             seen += data
-        if found := _TOTAL.search(seen):
+        text = _ESCAPE.sub(b"", seen)
+        if found := _TOTAL.search(text):
             return int(found[1])
-        # The prompt ends what was printed, which re.M alone does not ask for.
-        if prompt.search(seen) and time.monotonic() - asked > _ASK_AGAIN_SECONDS:
-            asked = time.monotonic()
+        ready = not prompted and prompt.search(text) is not None
+        if ready or time.monotonic() - asked > _ASK_AGAIN_SECONDS:
+            asked, prompted = time.monotonic(), prompted or ready
             with contextlib.suppress(BrokenPipeError):  # its last words are still to be read
                 machine.stdin.write(b"cat /proc/meminfo\n")
                 machine.stdin.flush()
     last = seen.decode(errors="replace").strip().splitlines()[-1:]
-    raise UserError(f"It does not boot to a prompt; the last line: {''.join(last)!r}.")
+    raise UserError(f"It does not tell its MemTotal; the last line: {''.join(last)!r}.")
 
 
 def difference(wanted: str, got: str) -> str:
