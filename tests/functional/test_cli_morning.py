@@ -213,6 +213,14 @@ def test_savings_are_filtered_and_sorted(measured: World) -> None:
     assert [one["option"] for one in found] == ["KALLSYMS"]
     names = [one["option"] for one in savings(measured, "--sort", "option")]
     assert names == sorted(names)
+    assert savings(measured, "--failed") == []
+
+
+@pytest.mark.parametrize("more", [("--format", "csv"), ("-o", "failed.md")])
+def test_failed_trials_are_not_a_sheet_of_options(measured: World, more: tuple[str, str]) -> None:
+    done = measured.memtotal("review", "small.toml", "--failed", *more, code=2)
+    assert "--failed shows trials" in done.err
+    assert not (measured.folder / "failed.md").exists()
 
 
 def test_what_guards_the_system_is_marked(measured: World) -> None:
