@@ -460,6 +460,8 @@ def main(arguments: Sequence[str]) -> None:
     except MemtotalError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(0 if right else 1)
 
 
