@@ -13,10 +13,10 @@ PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .PHONY: help setup run test check reference findings picture lock
-.PHONY: bench-build bench-search landscape
+.PHONY: bench-build bench-search landscape audit-reference
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install the toolchain, the kernel source, the initramfs and .venv; does only what is missing
 	@toolchain/setup.sh
@@ -90,6 +90,14 @@ findings: setup ## write anew what results/reference has from its trials.db: rep
 	$(MEMTOTAL) dashboard $(REFERENCE) --metadata-only
 	rm -rf $(REFERENCE)/steps
 	-$(MEMTOTAL) export $(REFERENCE) --format steps --patches -o $(REFERENCE)/steps
+
+STUDY_FOLDER ?= $(REFERENCE)
+OPTIONS ?= 15
+TRIALS ?= 20
+
+audit-reference: setup ## exports and savings against plain make and QEMU: [STUDY_FOLDER=... OPTIONS=15 TRIALS=20]
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.audit $(STUDY_FOLDER) --study $(STUDY) \
+		--options $(OPTIONS) --trials $(TRIALS)
 
 picture: ## the README's picture of the report, by chromium (make test installs it)
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=900,1180 \

@@ -99,6 +99,9 @@ def _header(found: Findings, trial: Trial) -> list[str]:
     figures = {"emulator": found.study.emulator, "objective": found.objective}
     if trial.objective is not None:
         figures["objective"] = f"{found.objective} {kb(trial.objective)}"
+    if added := boot_parameters(trial):
+        # No .config can carry them, and the figure is not reached without them.
+        figures["added to the kernel's command line"] = exports.command_line("", added)
     return exports.provenance(
         found.study.name,
         trial.number,
@@ -148,7 +151,7 @@ def _steps(found: Findings, database: Database, study: str, patches: bool) -> di
     if not found.steps:
         raise UserError(
             f"The steps to trial {found.winner.number} were not built yet.",
-            f"Run: memtotal steps {study}",
+            f"Run: memtotal steps {found.study.name}",
         )
     trials = {one.number: one for one in found.trials}
     rows = step_rows(found.steps, {number: one.objective for number, one in trials.items()})
@@ -214,6 +217,8 @@ def _patches(
         before = first
     for (text, said), row in zip(texts, rows, strict=True):
         title = str(row["title"]).split("; ")[0]
+        if text == before:
+            continue  # only the kernel's command line changes: git am takes no empty patch
         series.append((f"{title} ({row['saved_kb']:+,.0f} kB)", said, before, text))
         before = text
     return {

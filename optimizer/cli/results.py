@@ -22,7 +22,6 @@ from optimizer.review.summary import summarize
 from optimizer.settings import load_study
 from optimizer.store import Database, Run
 
-FORMATS = ("defconfig", "config", "fragment")
 # Of some 40 lines those that say where the RAM is; --json has them all.
 MEMINFO_SHOWN = (
     *("MemTotal", "MemFree", "MemAvailable", "Cached", "AnonPages"),

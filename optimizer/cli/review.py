@@ -71,6 +71,9 @@ def review(
 ) -> None:
     """The trials as a table, and what each option saves: measured, or estimated where it was
     not."""
+    kind = "json" if as_json else kind
+    if failed and (kind in ("csv", "markdown") or (output is not None and kind != "json")):
+        raise click.UsageError("--failed shows trials: as a table on the screen, or as json.")
     found = find(study, results, trial)
     chosen = [
         one
@@ -81,15 +84,14 @@ def review(
     ]
     if sort != "saving":
         chosen.sort(key=lambda one: (0 if sort == "option" else -one.trials, one.option))
-    chosen = chosen[:top]
+    chosen = [] if failed else chosen[:top]
     shown = [
         one
         for one in found.trials
         if not failed or one.outcome not in (Outcome.PASSED, Outcome.DUPLICATE)
     ]
-    kind = "json" if as_json else kind
     if kind == "table" and output is None:
-        _print(found, shown, [] if failed else chosen)
+        _print(found, shown, chosen)
         return
     if kind == "json":
         document = {

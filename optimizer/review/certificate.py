@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from optimizer.records import Judgement, Outcome, SymbolFacts, Trial, Verdict
 from optimizer.review.export import settings_of
-from optimizer.review.prices import Price, Role, lost
+from optimizer.review.prices import Basis, Price, Role, lost
 from optimizer.review.savings import Change, changes
 from optimizer.settings import Mark
 
@@ -127,7 +127,9 @@ class _Case:
         self._verdicts = {one.option: one for one in reversed(list(evidence.verdicts))}
         self._trials = [one for one in evidence.trials if one.outcome is not Outcome.DUPLICATE]
         self._by_number = {one.number: one for one in evidence.trials}
-        self._kept_prices = {one.option: one for one in evidence.prices if one.role is Role.KEPT}
+        prices = list(evidence.prices)
+        self._kept_prices = {one.option: one for one in prices if one.role is Role.KEPT}
+        self._made_prices = {one.option: one for one in prices if one.role is Role.MADE}
         self._baseline = self._by_number.get(0, evidence.winner)
         # A choice is one candidate; its members are what a .config names.
         self.members = {
@@ -225,8 +227,10 @@ class _Case:
         own = winner.effective.get(candidate, "")
         before = self._baseline.effective.get(candidate, own)
         if own != before:
-            price = f"the search changed it from {before}: that saves"
-            return CertificateLine(name, value, Reason.CHOSEN, price)
+            price = self._made_prices.get(candidate)
+            words = f"the search changed it from {before}{_saved(price)}"
+            saving = price.saving_kb if price and price.basis is Basis.MEASURED else None
+            return CertificateLine(name, value, Reason.CHOSEN, words, saving_kb=saving)
         near = self._alone.get(candidate, [])
         values = [one for one in near if one.outcome is Outcome.PASSED]
         if values:
@@ -355,6 +359,19 @@ class _Case:
 
 # More than this falls along with an option only when it is a whole subsystem's switch.
 _MOST_TIED = 12
+
+
+def _saved(price: Price | None) -> str:
+    """What a change saves, in words that follow the change; '' when nobody knows."""
+    if price is None or price.saving_kb is None:
+        return ""
+    if price.basis is Basis.ESTIMATED:
+        others = len(price.together_with)
+        shared = f" together with {others} more" if others else ""
+        return f": that saves about {price.saving_kb:,.0f} kB{shared}, by estimate"
+    if price.basis is Basis.SECTIONS:
+        return f": that saves {price.saving_kb:,.0f} kB of the image"
+    return f": that saves {price.saving_kb:,.0f} kB, measured"
 
 
 def _failing(line: CertificateLine, trial: Trial | None) -> CertificateLine:

@@ -74,19 +74,23 @@ def measured(planned: Sequence[PlannedStep], trials: Mapping[int, Trial]) -> lis
     found: list[Step] = []
     titles: list[str] = []
     changes: list[Change] = []
-    digest = ""
+    before: object = None
     for index, step in enumerate(planned):
         if step.changes:
             titles.append(step.title)
         changes += step.changes
         trial = trials.get(index)
-        if trial is None or trial.objective is None or trial.resolved.digest == digest:
+        if trial is None or trial.objective is None:
+            continue
+        # Parameters of the command line change what boots, not what is built.
+        here = (trial.resolved.digest, dict(trial.assignment.parameters))
+        if here == before:
             continue
         if index + 1 < len(planned) and trial.number == 0:
             continue
         title = "; ".join(titles) or step.title
         found.append(Step(len(found) + 1, title, tuple(changes), trial.number))
-        titles, changes, digest = [], [], trial.resolved.digest
+        titles, changes, before = [], [], here
     return found
 
 

@@ -83,7 +83,9 @@ class Image:
 class Guest:
     """One machine, from power on to power off."""
 
-    def __init__(self, given: dict[str, str], image: Image, console: socket.socket) -> None:
+    def __init__(
+        self, given: dict[str, str], image: Image, console: socket.socket | Terminal
+    ) -> None:
         self._given = given
         self._image = image
         self._console = console
@@ -216,6 +218,18 @@ class Guest:
                     log.write(f"0x{int(address, 16):08x}:  e1a0c00d  mov      ip, sp\n\n")
 
 
+class Terminal:
+    """Standard input and output in the place of a console's socket: -serial stdio."""
+
+    def sendall(self, data: bytes) -> None:
+        """What the guest prints."""
+        os.write(1, data)
+
+    def fileno(self) -> int:
+        """Where what is typed comes from."""
+        return 0
+
+
 def restart() -> None:
     """What -no-reboot makes of a restart; without it the product would wait for ever."""
     if "-no-reboot" in sys.argv:
@@ -259,6 +273,9 @@ def main() -> None:
     for option in ("-dtb", "-initrd"):
         if option in given and not os.path.isfile(given[option]):
             fail(f"could not load '{given[option]}'")
+    if given.get("-serial") == "stdio":
+        Guest(given, Image(given["-kernel"]), Terminal()).run()
+        return
     device = dict(part.partition("=")[::2] for part in given.get("-chardev", "").split(","))
     if given.get("-serial") != f"chardev:{device.get('id')}" or "fd" not in device:
         fail("-serial: no such character device")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from fakes.world import World
 
 from optimizer.kernel.kconfig import config_digest
-from optimizer.records import Outcome, Trial
+from optimizer.records import Outcome, Step, Trial
 from optimizer.review.export import settings_of
 from optimizer.store import Database
 
@@ -212,6 +213,14 @@ def test_savings_are_filtered_and_sorted(measured: World) -> None:
     assert [one["option"] for one in found] == ["KALLSYMS"]
     names = [one["option"] for one in savings(measured, "--sort", "option")]
     assert names == sorted(names)
+    assert savings(measured, "--failed") == []
+
+
+@pytest.mark.parametrize("more", [("--format", "csv"), ("-o", "failed.md")])
+def test_failed_trials_are_not_a_sheet_of_options(measured: World, more: tuple[str, str]) -> None:
+    done = measured.memtotal("review", "small.toml", "--failed", *more, code=2)
+    assert "--failed shows trials" in done.err
+    assert not (measured.folder / "failed.md").exists()
 
 
 def test_what_guards_the_system_is_marked(measured: World) -> None:
@@ -319,6 +328,33 @@ def test_the_patches_apply_with_git(measured: World, tmp_path: Path) -> None:
     assert (configs / "test_defconfig").read_text() == best(measured).resolved.defconfig
 
 
+def test_what_the_command_line_adds_is_told_in_every_export(
+    measured: World, tmp_path: Path
+) -> None:
+    study = tmp_path / "small"
+    shutil.copytree(measured.results / "small", study)
+    with Database.open(study / "trials.db", create=False) as database:
+        last = best(measured)
+        number = len(database.trials())
+        assignment = replace(last.assignment, parameters={"dhash_entries": "512"})
+        better = (last.objective or 0) + 8
+        database.put_trial(replace(last, number=number, assignment=assignment, objective=better))
+        before = database.steps(last.number)
+        more = Step(len(before) + 1, "Hash tables", (("dhash_entries=", "512"),), number)
+        database.put_steps(number, [*before, more])
+    for kind in ("defconfig", "config", "fragment", "annotated"):
+        text = measured.memtotal("export", study, "--format", kind).out
+        assert "\n## added to the kernel's command line: dhash_entries=512\n" in text
+    steps = tmp_path / "steps"
+    measured.memtotal("export", study, "--format", "steps", "--patches", "-o", steps)
+    (fragment,) = steps.glob("*hash-tables*")
+    assert fragment.suffix == ".fragment"
+    assert settings_of(fragment.read_text()) == {}
+    assert "dhash_entries=512" in fragment.read_text()
+    # git am refuses a patch that changes nothing.
+    assert all("\n@@ " in path.read_text() for path in steps.glob("*.patch"))
+
+
 def test_steps_that_were_not_built_are_not_exported(searched: World, tmp_path: Path) -> None:
     shutil.copytree(searched.results / "small", tmp_path / "small")
     with Database.open(tmp_path / "small/trials.db", create=False) as database:
@@ -326,7 +362,7 @@ def test_steps_that_were_not_built_are_not_exported(searched: World, tmp_path: P
     done = searched.memtotal(
         "export", tmp_path / "small", "--format", "steps", "-o", tmp_path / "out", code=2
     )
-    assert "Run: memtotal steps" in done.err
+    assert "Run: memtotal steps small\n" in done.err
 
 
 def test_an_annotated_defconfig_says_what_each_line_is_for(measured: World, tmp_path: Path) -> None:

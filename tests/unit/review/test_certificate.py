@@ -99,6 +99,22 @@ def test_what_the_search_chose_is_told_from_what_it_left() -> None:
     assert "NAME" not in found
 
 
+def price(basis: Basis, saving_kb: float, *others: tuple[str, str]) -> Price:
+    return Price(
+        "SLAB|SLOB", "SLOB", "SLAB", Role.MADE, saving_kb, basis, together_with=others
+    )  # fmt: skip
+
+
+def test_what_the_search_chose_has_its_figure_and_where_that_is_from() -> None:
+    assert lines()["SLOB"].says == "the search changed it from SLAB"
+    measured = lines(prices=[price(Basis.MEASURED, 1_240)])["SLOB"]
+    assert measured.says == "the search changed it from SLAB: that saves 1,240 kB, measured"
+    assert measured.saving_kb == 1_240
+    guess = lines(prices=[price(Basis.ESTIMATED, 60, ("DRM", "n"))])["SLOB"]
+    assert guess.says.endswith("saves about 60 kB together with 1 more, by estimate")
+    assert guess.saving_kb is None
+
+
 def test_a_failed_neighbour_of_the_winner_is_proof() -> None:
     failed = trial(2, {"DRM": "n", "SLAB|SLOB": "SLOB", "NET": "n"}, seen="got nothing")
     line = lines(failed)["NET"]
