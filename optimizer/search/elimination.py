@@ -177,6 +177,9 @@ class _Asking:
                     return params
                 if left == batch:
                     refused.update(batch)
+        for params in self._taken_back():
+            if not self._space.lost(params):
+                return params
         for doubted in self._doubts():
             params, made = self._made(doubted)
             if made.issuperset(doubted) and not self._space.lost(params):
@@ -331,6 +334,20 @@ class _Asking:
         return max(self._known.saving_kb(change), 1e-6)
 
     # --- second thoughts
+
+    def _taken_back(self) -> Iterator[dict[str, str]]:
+        """The best without a change that need not save anything (something is switched on, or
+        another alternative chosen) and that came along with others: it may cost what they saved."""
+        made = self._known.changes(self._known.best)
+        for name, value in sorted(made):
+            candidate = self._space.candidate(name)
+            surely = candidate.kind in ("int", "parameter") or value == "n"
+            if surely or self._known.gains.get((name, value), (0.0, 0))[0] > 0:
+                continue
+            asked = {one: other for one, other in self._base.items() if one != name}
+            params = self._space.baseline | asked
+            if not self._known.seen(self._space.effective(params)):
+                yield params
 
     def _doubts(self) -> Iterator[tuple[Change, ...]]:
         """What was kept for too little reason, the most promising first: alone, then together."""

@@ -56,7 +56,8 @@ _OPTUNA = (*_DRIVE, "optimizer/search/study.py", "optimizer/search/samplers.py",
 CODE = {
     "optimum": (*_TRUTH, "tests/benchmarks/oracle.py"),
     OURS: (*_OPTUNA, "optimizer/search/elimination.py", "optimizer/search/knowledge.py",
-           "optimizer/search/prior.py"),
+           "optimizer/search/prior.py", "optimizer/search/batch.py",
+           "optimizer/search/suspects.py"),
     "ktest": (*_DRIVE, "tests/benchmarks/rivals.py"),
     "halving": (*_DRIVE, "tests/benchmarks/rivals.py"),
 }  # fmt: skip
