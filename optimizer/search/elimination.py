@@ -157,6 +157,8 @@ class _Asking:
         self._beliefs = beliefs
         self._rank = rank
         self._start = space.start
+        # What was worked out for the savers serves for the rest.
+        self._batches: dict[tuple[Change, ...], list[Change]] = {}
         self._pending = {change for params in running for change in known.changes(params)}
         self._base = {
             # What fell with another option may have no value of its own any more (a choice that is
@@ -245,7 +247,10 @@ class _Asking:
 
     def _rest(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
         """The next batch, however little it saves."""
-        return self._batch(self._moves(True, refused, without))
+        moves = tuple(self._moves(True, refused, without))
+        if moves not in self._batches:
+            self._batches[moves] = self._batch(moves)
+        return self._batches[moves]
 
     def _moves(
         self, hinted: bool, refused: Collection[Change], without: Collection[str]
