@@ -250,6 +250,71 @@ static void make_key(char **argv, const struct call *call, const struct text *us
     digest_end(digest, key);
 }
 
+/* A file in memory that the compiler reads as its standard input: the text, behind the name of the
+ * file that it came from, which is in the object too. */
+static int text_file(const struct call *call, const struct text *source)
+{
+    int file = memfd_create("text", MFD_CLOEXEC);
+    if (file < 0)
+        return -1;
+    if (dprintf(file, "# 1 \"%s\"\n", call->source) < 0) {
+        close(file);
+        return -1;
+    }
+    for (size_t put = 0; put < source->length;) {
+        ssize_t now = write(file, source->at + put, source->length - put);
+        if (now <= 0) {
+            close(file);
+            return -1;
+        }
+        put += (size_t)now;
+    }
+    lseek(file, 0, SEEK_SET);
+    return file;
+}
+
+/* Compiles the text that was preprocessed already; true when it went well and without a word. False
+ * may be anything: then the compiler is to be asked as kbuild asked, so that what it says is about
+ * the source's own lines. */
+static bool compile_text(char **argv, const struct call *call, const struct text *source)
+{
+    int status, count = 0, put = 0;
+    if (call->has_debug || strpbrk(call->source, "\"\\\n") != NULL)
+        return false;
+    int text = text_file(call, source), said = memfd_create("said", MFD_CLOEXEC);
+    if (text < 0 || said < 0)
+        return false;
+    while (argv[count] != NULL)
+        count++;
+    char **asked = grown(NULL, (size_t)(count + 6) * sizeof *asked);
+    for (int i = 0; i < count; i++) {
+        if (i > 0 && takes_value(argv[i]) && is_preprocessors(argv[i]))
+            i++;
+        else if (i > 0 && strcmp(argv[i], "-c") != 0 && is_preprocessors(argv[i]))
+            continue;
+        else if (argv[i] != call->source)
+            asked[put++] = argv[i];
+    }
+    asked[put++] = "-x";
+    asked[put++] = "cpp-output";
+    asked[put++] = "-";
+    asked[put] = NULL;
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(text, 0);
+        dup2(said, 2);
+        run_compiler(asked);
+    }
+    while (child > 0 && waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            exit(1);
+    bool silent = lseek(said, 0, SEEK_END) == 0;
+    close(text);
+    close(said);
+    free(asked);
+    return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 && silent;
+}
+
 /* Compiles; true when it went well and said nothing. What it says is passed on. */
 static bool compile(char **argv, int *code)
 {
@@ -333,6 +398,10 @@ int main(int argc, char **argv)
         return 0;
     }
     note(problem ? "compiled-whole" : "compiled", call.object, problem ? problem : key);
+    if (compile_text(argv, &call, &source)) {
+        store_put(store, key, call.object);
+        return 0;
+    }
     if (compile(argv, &code))
         store_put(store, key, call.object);
     return code;
