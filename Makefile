@@ -13,7 +13,7 @@ PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .PHONY: help setup run test check reference findings picture lock
-.PHONY: bench-build bench-search landscape audit-reference
+.PHONY: bench-build bench-search landscape audit-reference audit-init
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,13 @@ TRIALS ?= 20
 audit-reference: setup ## exports and savings against plain make and QEMU: [STUDY_FOLDER=... OPTIONS=15 TRIALS=20]
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.audit $(STUDY_FOLDER) --study $(STUDY) \
 		--options $(OPTIONS) --trials $(TRIALS)
+
+TRIAL ?= winner
+MARKS ?= 0
+
+audit-init: setup ## what init-audit finds, marked, built, booted: [STUDY_FOLDER=... STUDY=... TRIAL=winner MARKS=0]
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.init_marks $(STUDY_FOLDER) --study $(STUDY) \
+		--trial $(TRIAL) --marks $(MARKS)
 
 picture: ## the README's picture of the report, by chromium (make test installs it)
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=900,1180 \

@@ -17,7 +17,7 @@ from optimizer.cli.screen import as_json_option, console, results_option
 from optimizer.cli.workbench import Workbench
 from optimizer.errors import UserError
 from optimizer.memory.initaudit import Audit, audit
-from optimizer.records import ObjectContents
+from optimizer.records import ObjectContents, Trial
 
 ARCHITECTURES = ("arm",)
 
@@ -37,20 +37,7 @@ def init_audit(study: str, trial: str, top: int | None, as_json: bool, results: 
     with open_results(study, results) as database:
         one = named_trial(database, trial)
     with Workbench.open(study, results, quiet=as_json) as bench:
-        kernel = bench.settings.kernel
-        if kernel.arch not in ARCHITECTURES:
-            raise UserError(
-                f"init-audit cannot tell a call from an address on {kernel.arch}.",
-                f"It reads objects of {', '.join(ARCHITECTURES)}.",
-            )
-        if "CONFIG_THUMB2_KERNEL=y" in one.resolved.text.splitlines():
-            raise UserError(
-                "init-audit reads ARM instructions, and this kernel is compiled to Thumb.",
-                "Choose a trial without THUMB2_KERNEL.",
-            )
-        bench.build(one.resolved.text, "init-audit")
-        contents = bench.contents()
-        found = audit(contents, sources(kernel.tree, contents))
+        found = audit_of(bench, one)
     if as_json:
         click.echo(
             json.dumps(
@@ -67,6 +54,29 @@ def init_audit(study: str, trial: str, top: int | None, as_json: bool, results: 
         )
         return
     _print(one.number, found, top)
+
+
+def audit_of(bench: Workbench, trial: Trial) -> Audit:
+    """Build a trial and read its objects.
+
+    Raises:
+        UserError: its instructions cannot be read, or it does not build.
+        MachineFault: the machine failed.
+    """
+    kernel = bench.settings.kernel
+    if kernel.arch not in ARCHITECTURES:
+        raise UserError(
+            f"init-audit cannot tell a call from an address on {kernel.arch}.",
+            f"It reads objects of {', '.join(ARCHITECTURES)}.",
+        )
+    if "CONFIG_THUMB2_KERNEL=y" in trial.resolved.text.splitlines():
+        raise UserError(
+            "init-audit reads ARM instructions, and this kernel is compiled to Thumb.",
+            "Choose a trial without THUMB2_KERNEL.",
+        )
+    bench.build(trial.resolved.text, "init-audit")
+    contents = bench.contents()
+    return audit(contents, sources(kernel.tree, contents))
 
 
 def sources(tree: Path, contents: Sequence[ObjectContents]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from optimizer.cli.verify import fresh_slot
 from optimizer.errors import UserError
 from optimizer.process import Deadline
 from optimizer.records import AttributionKind, Step
-from optimizer.review.prices import Price, Role
+from optimizer.review.prices import Price, Role, measurement
 from optimizer.review.savings import differences
 from optimizer.search import attribution, steps, verification
 from optimizer.search.attribution import Comparison, Unmeasurable
@@ -93,7 +93,7 @@ def attribute(
                 at.progress.say(f"not measurable: {one.option}={one.value}: {one.reason}")
         done, left = _measure(at, [one for one in planned if isinstance(one, Comparison)], budget)
         found = gather(at.database, at.winner.number).prices
-    shown = [one for one in found if one.at_winner or one.at_baseline]
+    shown = [one for one in found if one.told]
     if as_json:
         click.echo(
             json.dumps({"measured": [price_row(one) for one in shown], "left": left}, indent=2)
@@ -154,14 +154,21 @@ def _measure(
 
 def _recheck(at: Sequel, count: int) -> int:
     """Build both sides of measured savings in a fresh tree; how many savings differ."""
-    pairs = [one for one in at.database.attributions() if one.kind is AttributionKind.WINNER]
+    trials = {one.number: one for one in at.database.trials()}
+    savings = [
+        (one, measurement(one, trials[one.with_trial], trials[one.without_trial], "mem_total"))
+        for one in at.database.attributions()
+        if one.kind is AttributionKind.WINNER
+    ]
+    # Where one side did not boot, nothing was measured that could repeat.
+    pairs = [(one, saved.mem_total_kb) for one, saved in savings if saved.mem_total_kb is not None]
     tools = {
         "kernel": at.settings.kernel.tree.name,
         "compiler": at.settings.kernel.cross_compile,
     }
     totals: dict[int, int | None] = {}
     differing = 0
-    for pair in pairs[:count]:
+    for pair, told in pairs[:count]:
         for number in (pair.with_trial, pair.without_trial):
             if number not in totals:
                 trial = at.database.trial(number)
@@ -183,9 +190,6 @@ def _recheck(at: Sequel, count: int) -> int:
                     slot.close()
                 seen = {one.measurement.mem_total_kb for one in found.boots if one.measurement}
                 totals[number] = seen.pop() if len(seen) == 1 else None
-        before = at.database.trial(pair.without_trial).measurement
-        after = at.database.trial(pair.with_trial).measurement
-        told = after.mem_total_kb - before.mem_total_kb if before and after else None
         one, other = totals[pair.with_trial], totals[pair.without_trial]
         clean = None if one is None or other is None else one - other
         differing += told != clean

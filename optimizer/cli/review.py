@@ -29,6 +29,7 @@ KINDS = ("table", "csv", "json", "markdown")
 SORTS = ("saving", "option", "trials")
 COLUMNS = (
     *("option", "value", "before", "role", "saving_kb", "basis", "low_kb", "high_kb"),
+    "measured_at",
     *("mem_total_kb", "mem_available_kb", "image_bytes", "baseline_saving_kb", "interaction_kb"),
     *("trials", "passed", "failed", "together_with", "prompt", "mark", "loses", "does"),
 )
@@ -113,7 +114,7 @@ def review(
 
 def price_row(price: Price) -> dict[str, object]:
     """A price as a flat row for programs."""
-    at_winner, at_baseline = price.at_winner, price.at_baseline
+    near, at_baseline = price.at_winner or price.elsewhere, price.at_baseline
     return {
         "option": price.option,
         "value": price.value,
@@ -124,12 +125,13 @@ def price_row(price: Price) -> dict[str, object]:
         "estimate_kb": price.estimate_kb,
         "low_kb": price.low_kb,
         "high_kb": price.high_kb,
-        "mem_total_kb": at_winner.mem_total_kb if at_winner else None,
-        "mem_available_kb": at_winner.mem_available_kb if at_winner else None,
-        "image_bytes": at_winner.image_bytes if at_winner else None,
+        "measured_at": price.told.at_trial if price.told else None,
+        "mem_total_kb": near.mem_total_kb if near else None,
+        "mem_available_kb": near.mem_available_kb if near else None,
+        "image_bytes": near.image_bytes if near else None,
         "baseline_saving_kb": at_baseline.saving_kb if at_baseline else None,
         "interaction_kb": price.interaction_kb,
-        "measured_by": [one.with_trial for one in (at_winner, at_baseline) if one],
+        "measured_by": [one.with_trial for one in (near, at_baseline) if one],
         "trials": price.trials,
         "passed": price.passed,
         "failed": dict(price.failed),
@@ -192,6 +194,8 @@ def note(price: Price) -> str:
         parts.append(f"{price.mark.kind.upper()}: {price.mark.loses}")
     if price.role is Role.KEPT:
         parts.append("kept by the study")
+    if price.elsewhere:
+        parts.append(f"measured at trial {price.elsewhere.at_trial}, not at this one")
     if price.interaction_kb:
         parts.append(f"{price.interaction_kb:+,.0f} kB of it with others only")
     if price.together_with and price.basis is not Basis.ESTIMATED:
@@ -521,7 +525,7 @@ def _print_story(
     for one in told:
         said = [saving_text(one), one.basis.value if one.basis is not Basis.NONE else "", note(one)]
         head.add_row(f"as {one.value}", Text("; ".join(filter(None, said))))
-        for measured in (one.at_winner, one.at_baseline):
+        for measured in (one.at_winner, one.elsewhere, one.at_baseline):
             if measured is not None:
                 head.add_row("", Text(_measured_text(measured)))
     screen.print(head)

@@ -171,12 +171,12 @@ class _Case:
         saving = price.saving_kb if price else None
         if name in evidence.kept:
             words = "the study keeps it" + (
-                "" if saving is None else f"; its price is {saving:,.0f} kB"
+                "" if saving is None else f"; its price is {saving:,.0f} kB{_where(price)}"
             )
             line = CertificateLine(name, value, Reason.KEPT, words, saving_kb=saving)
             tried = (
-                self._by_number.get(price.at_winner.with_trial)
-                if price and price.at_winner
+                self._by_number.get(near.with_trial)
+                if price and (near := price.at_winner or price.elsewhere)
                 else None
             )
             return _failing(line, tried)
@@ -370,8 +370,13 @@ def _saved(price: Price | None) -> str:
         shared = f" together with {others} more" if others else ""
         return f": that saves about {price.saving_kb:,.0f} kB{shared}, by estimate"
     if price.basis is Basis.SECTIONS:
-        return f": that saves {price.saving_kb:,.0f} kB of the image"
-    return f": that saves {price.saving_kb:,.0f} kB, measured"
+        return f": that saves {price.saving_kb:,.0f} kB of the image{_where(price)}"
+    return f": that saves {price.saving_kb:,.0f} kB, measured{_where(price)}"
+
+
+def _where(price: Price | None) -> str:
+    """At which trial a price was measured, in words; '' when that is the winner."""
+    return f" at trial {price.elsewhere.at_trial}" if price and price.elsewhere else ""
 
 
 def _failing(line: CertificateLine, trial: Trial | None) -> CertificateLine:

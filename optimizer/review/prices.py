@@ -4,6 +4,10 @@ A saving is measured by two trials that differ in one change (and what Kconfig t
 measured at the winner, where everything else is gone already, and, for the changes asked for, at
 the baseline; the difference of the two is their interaction: what the change saves together with
 others and not by itself.
+
+Two measurements are in another configuration than the winner's: those of an earlier winner, and
+those of a change that cannot be taken back alone, where what it stands on was back as well. They
+stand as measured where there is nothing nearer, and name the trial that they are of.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ class Measured:
     """A change's saving by two trials; None where one of them has no such figure.
 
     ``saving_kb`` is of the study's objective. ``outcome`` is that of the trial with the change.
+    ``at_trial`` is the trial whose configuration it was measured in.
     """
 
     saving_kb: float | None
@@ -51,6 +56,7 @@ class Measured:
     with_trial: int
     without_trial: int
     outcome: Outcome
+    at_trial: int
     tied: tuple[Change, ...] = ()
 
 
@@ -59,7 +65,9 @@ class Price:
     """One change and what it saves. ``saving_kb`` is the best figure there is, see ``basis``.
 
     ``low_kb`` and ``high_kb`` are the ends of an estimate's 90 % interval; ``estimate_kb`` the
-    estimate, also where there is a measurement. ``does`` says in the words of its own help text
+    estimate, also where there is a measurement. ``elsewhere`` is the last measurement in another
+    configuration than the winner's or the baseline's; None where there is one at the winner.
+    ``does`` says in the words of its own help text
     what the option was for; ``mark`` what is lost besides, where ``configs/marks`` knows.
     """
 
@@ -74,6 +82,7 @@ class Price:
     high_kb: float | None = None
     at_winner: Measured | None = None
     at_baseline: Measured | None = None
+    elsewhere: Measured | None = None
     together_with: tuple[Change, ...] = ()
     trials: int = 0
     passed: int = 0
@@ -81,6 +90,11 @@ class Price:
     prompt: str = ""
     does: str = ""
     mark: Mark | None = None
+
+    @property
+    def told(self) -> Measured | None:
+        """The measurement that the saving is from, if there is any: the nearest to the winner."""
+        return self.at_winner or self.elsewhere or self.at_baseline
 
     @property
     def interaction_kb(self) -> float | None:
@@ -91,6 +105,14 @@ class Price:
         if self.at_winner.saving_kb is None or self.at_baseline.saving_kb is None:
             return None
         return self.at_winner.saving_kb - self.at_baseline.saving_kb
+
+
+class _Place(StrEnum):
+    """In which configuration a change was measured."""
+
+    WINNER = "winner"
+    BASELINE = "baseline"
+    ELSEWHERE = "elsewhere"
 
 
 def prices(
@@ -108,7 +130,7 @@ def prices(
     Args:
         trials: of one study, number 0 the baseline.
         winner: the trial that the figures are told for; None when none passed.
-        attributions: the pairs of trials that measure a change.
+        attributions: the pairs of trials that measure a change, in the order they were measured.
         kept: symbols that the study keeps.
         facts: what Kconfig says of the symbols, for the words.
         marks: options of which more is lost than RAM is gained.
@@ -123,11 +145,11 @@ def prices(
         (name, after): before
         for name, before, after in (differences(winner, baseline) if winner and baseline else ())
     }
-    measured: dict[Change, dict[AttributionKind, Measured]] = {}
+    measured: dict[Change, dict[_Place, Measured]] = {}
     for one in attributions:
         if one.with_trial in by_number and one.without_trial in by_number:
-            pair = measured.setdefault((one.option, one.value), {})
-            pair[one.kind] = measurement(
+            found_at = measured.setdefault((one.option, one.value), {})
+            found_at[_place(one, by_number, winner)] = measurement(
                 one, by_number[one.with_trial], by_number[one.without_trial], objective
             )
     estimates = option_savings(trials)
@@ -194,8 +216,15 @@ def measurement(
         with_trial=having.number,
         without_trial=lacking.number,
         outcome=having.outcome,
+        at_trial=at_trial(attribution),
         tied=attribution.tied,
     )
+
+
+def at_trial(attribution: Attribution) -> int:
+    """The trial in whose configuration a change was measured: the one of the pair that is whole."""
+    whole_has_it = attribution.kind is AttributionKind.WINNER
+    return attribution.with_trial if whole_has_it else attribution.without_trial
 
 
 def resident_bytes(sections: Mapping[str, int]) -> int:
@@ -227,18 +256,32 @@ def says(help_text: str) -> str:
     return cut[: end + 1] if end > HELP_CHARACTERS // 3 else cut.rsplit(" ", 1)[0] + " ..."
 
 
+def _place(one: Attribution, by_number: Mapping[int, Trial], winner: Trial | None) -> _Place:
+    if one.kind is AttributionKind.BASELINE:
+        return _Place.BASELINE
+    at = by_number[at_trial(one)]
+    same = winner is not None and (
+        at.number == winner.number
+        or (
+            at.resolved.digest == winner.resolved.digest
+            and at.assignment.parameters == winner.assignment.parameters
+        )
+    )
+    return _Place.WINNER if same else _Place.ELSEWHERE
+
+
 def _price(
     change: Change,
     before: str,
     role: Role,
-    measured: Mapping[AttributionKind, Measured],
+    measured: Mapping[_Place, Measured],
     estimate: OptionSaving | None,
     facts: SymbolFacts | None,
     mark: Mark | None,
 ) -> Price:
-    at_winner = measured.get(AttributionKind.WINNER) or measured.get(AttributionKind.KEPT)
-    at_baseline = measured.get(AttributionKind.BASELINE)
-    told = at_winner or at_baseline
+    at_winner, at_baseline = measured.get(_Place.WINNER), measured.get(_Place.BASELINE)
+    elsewhere = None if at_winner else measured.get(_Place.ELSEWHERE)
+    told = at_winner or elsewhere or at_baseline
     saving, basis = estimate.saving_kb if estimate else None, Basis.ESTIMATED
     if told is not None and told.saving_kb is not None:
         saving, basis = told.saving_kb, Basis.MEASURED
@@ -257,6 +300,7 @@ def _price(
         high_kb=estimate.high_kb if estimate else None,
         at_winner=at_winner,
         at_baseline=at_baseline,
+        elsewhere=elsewhere,
         together_with=told.tied if told else tuple(one for one in others if one != change),
         trials=estimate.trials if estimate else 0,
         passed=estimate.passed if estimate else 0,

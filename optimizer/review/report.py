@@ -222,8 +222,10 @@ def _bars(subject: Subject) -> list[Bar]:
 
 
 def _saving(price: Price) -> _Saving:
-    told = price.at_winner or price.at_baseline
+    told = price.told
     notes = []
+    if price.elsewhere:
+        notes.append(f"Measured at trial {price.elsewhere.at_trial}, not at this one.")
     if price.interaction_kb:
         notes.append(f"{_signed(price.interaction_kb)} of it only together with others.")
     if price.together_with:

@@ -7,9 +7,11 @@ import io
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,27 @@ def test_what_an_option_saves_only_with_others_is_shown(measured: World) -> None
             assert one["interaction_kb"] == expected
 
 
+def test_what_was_measured_at_the_winner_is_not_told_of_another_trial(measured: World) -> None:
+    winner = best(measured)
+    other = next(
+        one
+        for one in trials(measured)
+        if one.outcome is Outcome.PASSED
+        and one.number
+        and one.sampler not in ("attribution", "steps")
+        and one.resolved.digest != winner.resolved.digest
+    )
+    here = [one for one in savings(measured, "--measured") if one["measured_at"] == winner.number]
+    there = savings(measured, "--measured", "--trial", str(other.number))
+    assert len(here) > 3
+    assert {one["option"] for one in here} <= {one["option"] for one in there}
+    assert all(one["measured_at"] != other.number for one in there)
+    mark = f"measured at trial {winner.number}, not at this one"
+    asked = ("review", "small.toml", "--format", "markdown")
+    assert mark not in measured.memtotal(*asked).out
+    assert mark in measured.memtotal(*asked, "--trial", other.number).out
+
+
 def test_what_is_kept_has_a_price_and_cannot_win(measured: World) -> None:
     told = costs(measured)
     kept = {one["option"]: one for one in savings(measured, "--kept")}
@@ -169,6 +192,18 @@ def test_measured_savings_are_those_of_clean_builds(measured: World) -> None:
     assert said.count(": the same") == 2
     assert "2 savings built clean, 0 differ" in said
     assert measured.outcomes() == before
+
+
+def test_a_pair_without_figures_does_not_repeat_anything(measured: World, tmp_path: Path) -> None:
+    shutil.copytree(measured.results, tmp_path / "results")
+    hangs = next(one.number for one in trials(measured) if one.measurement is None)
+    with closing(sqlite3.connect(tmp_path / "results/small/trials.db")) as database, database:
+        database.execute("UPDATE attributions SET with_trial = ?", [hangs])
+    done = measured.memtotal(
+        "attribute", "small.toml", "--recheck", 2, "--results", tmp_path / "results"
+    )
+    assert ": the same" not in done.out
+    assert "0 savings built clean, 0 differ" in done.out
 
 
 def test_a_search_goes_on_after_measuring(measured: World, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from optimizer.cli.review import note, price_row
 from optimizer.records import (
     Assignment,
     Attribution,
@@ -269,6 +270,48 @@ def test_a_measurement_goes_before_an_estimate() -> None:
     assert slob.low_kb is not None
     assert slob.high_kb is not None
     assert slob.low_kb < 325 < slob.high_kb
+
+
+def test_what_was_measured_at_another_winner_says_so() -> None:
+    old = trial(2, {"DRM": "n"}, 25_600)
+    back = trial(3, {}, 25_000)
+    stale = Attribution(AttributionKind.WINNER, "DRM", "n", 2, 3)
+    drm = priced(stale, more=(old, back))["DRM"]
+    assert (drm.basis, drm.saving_kb, drm.at_winner) == (Basis.MEASURED, 600, None)
+    assert drm.elsewhere is not None
+    assert drm.elsewhere.at_trial == 2
+    assert drm.interaction_kb is None
+    assert "measured at trial 2, not at this one" in note(drm)
+    assert price_row(drm)["measured_at"] == 2
+    # Measured at this one, it counts for nothing, whichever of them was stored last.
+    without = trial(4, {"SLAB|SLOB": "SLOB"}, 25_300)
+    here = Attribution(AttributionKind.WINNER, "DRM", "n", 1, 4)
+    for pairs in ((stale, here), (here, stale)):
+        drm = priced(*pairs, more=(old, back, without))["DRM"]
+        assert (drm.saving_kb, drm.elsewhere, note(drm)) == (700, None, "")
+        assert price_row(drm)["measured_at"] == 1
+
+
+def test_a_price_at_another_winner_says_so() -> None:
+    old = trial(2, {"DRM": "n"}, 25_600)
+    without = replace(trial(3, {"DRM": "n"}, 26_000), outcome=Outcome.CONFIG_REFUSED)
+    pair = Attribution(AttributionKind.KEPT, "PRINTK", "n", 3, 2)
+    found = prices([trial(0, {}, 25_000), WINNER, old, without], WINNER, [pair], kept=["PRINTK"])
+    price = next(one for one in found if one.option == "PRINTK")
+    assert (price.saving_kb, price.at_winner) == (400, None)
+    assert price.elsewhere is not None
+    assert price.elsewhere.at_trial == 2
+    line = lines(old, without, kept=["PRINTK"], prices=found)["PRINTK"]
+    assert "its price is 400 kB at trial 2" in line.says
+
+
+def test_a_duplicate_of_the_winner_is_the_winner() -> None:
+    twin = replace(WINNER, number=5)
+    back = trial(2, {"SLAB|SLOB": "SLOB"}, 25_300)
+    pair = Attribution(AttributionKind.WINNER, "DRM", "n", 5, 2)
+    assert priced(pair, more=(back, twin))["DRM"].at_winner is not None
+    smaller_ring = replace(twin, assignment=Assignment({}, {"log_buf_len": "4k"}))
+    assert priced(pair, more=(back, smaller_ring))["DRM"].at_winner is None
 
 
 def test_an_attribution_of_a_trial_that_is_gone_is_passed_over() -> None:
