@@ -79,6 +79,7 @@ static void note(const char *what, const char *object, const char *detail)
 struct call {
     const char *source, *object;
     bool has_debug;  /* line numbers are part of the object */
+    bool spoke;      /* the preprocessor had something to say: it must be said again */
     bool may_reduce; /* -fno-strict-aliasing: types say nothing of what may overlap */
 };
 
@@ -152,9 +153,11 @@ static bool is_preprocessors(const char *option)
 }
 
 /* The preprocessed text, and beside it the list of headers that kbuild asks for. */
-static bool preprocess(char **argv, const struct call *call, struct text *source)
+static bool preprocess(char **argv, struct call *call, struct text *source)
 {
-    int pipes[2], count = 0, status;
+    int pipes[2], count = 0, status, said = memfd_create("said", MFD_CLOEXEC);
+    if (said < 0)
+        return false;
     while (argv[count] != NULL)
         count++;
     char **asked = grown(NULL, (size_t)(count + 3) * sizeof *asked);
@@ -176,9 +179,8 @@ static bool preprocess(char **argv, const struct call *call, struct text *source
     if (child < 0)
         return false;
     if (child == 0) {
-        int nowhere = open("/dev/null", O_WRONLY);
         dup2(pipes[1], 1);
-        dup2(nowhere, 2); /* the compilation that follows a failure says it again */
+        dup2(said, 2); /* the compilation that follows says it again */
         run_compiler(asked);
     }
     close(pipes[1]);
@@ -198,6 +200,8 @@ static bool preprocess(char **argv, const struct call *call, struct text *source
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return false;
+    call->spoke = lseek(said, 0, SEEK_END) != 0;
+    close(said);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 && source->length > 0;
 }
 
@@ -279,7 +283,7 @@ static int text_file(const struct call *call, const struct text *source)
 static bool compile_text(char **argv, const struct call *call, const struct text *source)
 {
     int status, count = 0, put = 0;
-    if (call->has_debug || strpbrk(call->source, "\"\\\n") != NULL)
+    if (call->has_debug || call->spoke || strpbrk(call->source, "\"\\\n") != NULL)
         return false;
     int text = text_file(call, source), said = memfd_create("said", MFD_CLOEXEC);
     if (text < 0 || said < 0)
