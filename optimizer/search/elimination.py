@@ -37,6 +37,9 @@ PASSED, FIGURES = "passed", "figures"
 # because a larger batch also tells more: with 800 `make bench-search` needs fewer builds for the
 # same saving than with 250 or 2,500.
 OVERHEAD_OBJECTS = 800
+# What is left of a batch without what Kconfig would not make must still be expected to save this
+# part of it; otherwise another batch, chosen without that, saves more.
+WORTH_ASKING = 0.7
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
 
@@ -175,7 +178,9 @@ class _Asking:
             passed_over: set[str] = set()
             while batch := choose(refused, passed_over):
                 params, left = self._askable(batch, refused, passed_over)
-                if params is not None and sum(map(self._saving, left)) > least_kb:
+                saving = sum(map(self._saving, left))
+                wanted = max(least_kb, WORTH_ASKING * sum(map(self._saving, batch)))
+                if params is not None and saving > wanted:
                     return params
                 if left == batch:
                     refused.update(batch)
