@@ -116,7 +116,9 @@ def test_a_gain_was_found_and_it_is_what_the_options_cost(finished: World) -> No
 def test_what_a_variant_cannot_do_without_is_named(finished: World) -> None:
     rows = finished.memtotal("review", "small.toml", "--failed", "--json").json["trials"]
     reasons = [row["reason"] for row in rows if row["outcome"] == "smoke_failed"]
-    assert any(one.startswith("board/network: expected /^INET works$/") for one in reasons)
+    named = re.compile(r"board/(network: expected /\^INET works\$/|storage: expected /\^stored\$/)")
+    assert reasons
+    assert all(named.match(one) for one in reasons)
 
 
 def test_every_trial_has_its_logs_and_nothing_large(finished: World) -> None:
