@@ -75,7 +75,7 @@ reference: setup ## measure [MEASURE=1h], copy the study's result to results/ref
 	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
 		results/$(basename $(notdir $(STUDY)))/trials.db $(REFERENCE)/trials.db
 	$(MAKE) --no-print-directory findings REFERENCE=$(REFERENCE)
-	$(MEMTOTAL) verify $(STUDY) --defconfig $(REFERENCE)/winner_defconfig >$(REFERENCE)/verify.txt
+	$(MEMTOTAL) verify $(STUDY) >$(REFERENCE)/verify.txt
 
 # From the folder's trials.db alone: no kernel is built and no kernel tree is read.
 findings: setup ## write anew what results/reference has from its trials.db: report, savings, exports
