@@ -182,8 +182,6 @@ class _Asking:
                 wanted = max(least_kb, WORTH_ASKING * sum(map(self._saving, batch)))
                 if params is not None and saving > wanted:
                     return params
-                if left == batch:
-                    refused.update(batch)
         for params in self._taken_back():
             if not self._space.lost(params):
                 return params
