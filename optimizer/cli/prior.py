@@ -21,19 +21,22 @@ from optimizer.store import Database
 @click.command()
 @click.argument("study")
 @click.option("--top", type=click.IntRange(1), default=None, help="Only so many candidates.")
+@click.option(
+    "--anew", is_flag=True, help="Trace the baseline again: after an update of memtotal, say."
+)
 @as_json_option
 @results_option
-def prior(study: str, top: int | None, as_json: bool, results: str | None) -> None:
+def prior(study: str, top: int | None, anew: bool, as_json: bool, results: str | None) -> None:
     """How likely STUDY needs each option, and what dropping it may save, before anything is tried.
 
     From one traced run of the baseline with its smoke checks, which is built and measured first
     unless a run did that already. The probabilities set the order of the search and no more: the
     trials overrule them.
     """
-    beliefs = _stored(study, results)
+    beliefs = {} if anew else _stored(study, results)
     if not beliefs:
         with session(study, results, Wishes(aside=as_json)) as opened:
-            beliefs = opened.prepare()
+            beliefs = opened.prepare(anew=anew)
         if opened.ending.interrupted:
             raise click.exceptions.Exit(130)
     if not beliefs:

@@ -68,21 +68,27 @@ class Session:
         self._progress = progress
         self._audits = audits
 
-    def prepare(self) -> dict[str, Belief]:
+    def prepare(self, *, anew: bool = False) -> dict[str, Belief]:
         """Measure and trace the baseline, unless an earlier run did.
+
+        Args:
+            anew: trace it again, and replace what is believed of the candidates.
 
         Returns:
             What is believed of each candidate; empty when the traced run failed.
 
         Raises:
-            Cancelled, UserError, MachineFault: as :meth:`Search.measure_baseline`.
+            Cancelled, UserError, MachineFault: as :meth:`Search.measure_baseline`; the last
+                also when tracing anew fails. Without a first trace the search still goes.
         """
         self._search.measure_baseline()
-        if not self._beliefs:
+        if anew or not self._beliefs:
             self._progress.say("tracing which code the baseline runs")
             try:
                 self._beliefs = self._search.trace_baseline()
             except MachineFault as fault:
+                if anew:
+                    raise
                 self._progress.say(f"{fault.message} The search goes on without; it takes longer.")
             self.bind()
         return self._beliefs
