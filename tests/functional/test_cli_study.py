@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -163,6 +164,24 @@ def test_more_trials_go_on_as_one_run_would_have(world: World) -> None:
     world.memtotal("run", "small.toml", "--trials", 4, "--results", whole)
     world.database = whole / "small" / "trials.db"
     assert world.trials() == resumed
+
+
+def test_what_is_believed_of_the_options_is_traced_anew_when_asked(world: World) -> None:
+    traced = json.loads(world.memtotal("prior", "small.toml", "--json").out)
+    trials = world.trials()
+    assert len(trials) == 1
+    assert any("functions ran" in one["ran"] for one in traced.values())
+    with closing(sqlite3.connect(world.database)) as database:
+        old = "replace(candidates_json, 'functions ran', 'lines read')"
+        database.execute(f"UPDATE study_settings SET candidates_json = {old}")
+        database.commit()
+    stored = json.loads(world.memtotal("prior", "small.toml", "--json").out)
+    assert any("lines read" in one["ran"] for one in stored.values())
+    anew = json.loads(world.memtotal("prior", "small.toml", "--anew", "--json").out)
+    assert anew == traced
+    assert json.loads(world.memtotal("prior", "small.toml", "--json").out) == traced
+    assert world.trials() == trials
+    world.assert_sound()
 
 
 # -- samplers --------------------------------------------------------------------------------------
