@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from optimizer.search.knowledge import BOOT, BUILD
 from optimizer.search.space import Change
-from optimizer.search.suspects import Suspects
+from optimizer.search.suspects import SAMPLES, Suspects
 
 # A saving that the next build will bring counts this much of one that this build brings.
 LATER = 0.8
@@ -29,6 +29,9 @@ TOLERATED = 0.3
 LEAST_HOPE = 0.2
 
 Vector = npt.NDArray[np.float64]
+Spared = tuple[int, ...]
+# By count of samples: the logarithm of their share; none of them is not never.
+_LOG_SHARES = np.log(np.maximum(np.arange(SAMPLES + 1), 0.5) / SAMPLES)
 
 
 class Needs:
@@ -54,61 +57,48 @@ class Needs:
         for row, one in enumerate(needs.values()):
             for what, probability in one.items():
                 self._safe[row, index[what]] = np.log1p(-min(probability, 1.0 - 1e-9))
-        # Of suspects what was believed before: the rest is told by the groups they are in.
+        # Of suspects nothing is said here: what they do is told by the samples.
         self._free = self._safe.copy()
-        columns: list[int] = []
-        clean: list[float] = []
-        self._parts: dict[int, list[tuple[int, float]]] = {}
-        for what, those in (suspects or {}).items():
-            for change, believed in those.believed.items():
+        told = {what: those for what, those in (suspects or {}).items() if what in index}
+        self._columns = [index[what] for what in told]
+        whole = (1 << SAMPLES) - 1
+        # In which samples nothing that is needed is missing, for each thing a number with one bit a
+        # sample; and for each change in which of them it is not needed.
+        self.spared: Spared = (whole,) * len(told)
+        self._harmless: dict[Change, list[int]] = {}
+        for column, those in enumerate(told.values()):
+            for change, needed in those.samples.items():
                 if change in self._rows:
-                    self._free[self._rows[change], index[what]] = np.log1p(-min(believed, 0.999))
-            for number in range(len(those.groups) if what in index else 0):
-                logs = those.clean(number)
-                for change, log in logs.items():
-                    if change in self._rows:
-                        self._parts.setdefault(self._rows[change], []).append((len(columns), log))
-                columns.append(index[what])
-                clean.append(math.fsum(logs.values()))
-        self._columns = np.array(columns, dtype=int)
-        # For each group the logarithm of the probability that none of it is needed.
-        self.clean = np.array(clean, dtype=np.float64)
-        self._held = _some(self.clean)
-        self._nobody = np.zeros(len(self.whats))
+                    self._free[self._rows[change], self._columns[column]] = 0.0
+                    harmless = self._harmless.setdefault(change, [whole] * len(told))
+                    harmless[column] = whole ^ needed
 
     def together(self, changes: Collection[Change]) -> Vector:
         """The logarithm of the probability that each thing still works without all of these, each
         looked at by itself."""
-        rows = [self._rows[change] for change in changes]
-        return np.asarray(self._safe[rows].sum(axis=0), dtype=np.float64)
+        return self._sum(self._safe, changes)
 
     def free(self, changes: Collection[Change]) -> Vector:
-        """The same by what was believed before anything failed."""
+        """The same as far as these are not among the suspects."""
+        return self._sum(self._free, changes)
+
+    def _sum(self, logs: Vector, changes: Collection[Change]) -> Vector:
         rows = [self._rows[change] for change in changes]
-        return np.asarray(self._free[rows].sum(axis=0), dtype=np.float64)
+        return np.asarray(logs[rows[0]] if len(rows) == 1 else logs[rows].sum(axis=0))
 
-    def without(self, clean: Vector, changes: Collection[Change]) -> Vector:
-        """``clean`` of the groups when these changes are taken out of them."""
-        parts = [part for change in changes for part in self._parts.get(self._rows[change], ())]
-        if not parts:
-            return clean
-        rest = clean.copy()
-        for group, log in parts:
-            rest[group] -= log
-        return rest
+    def without(self, spared: Spared, changes: Collection[Change]) -> Spared:
+        """``spared``, when these changes are made too."""
+        for change in changes:
+            if change in self._harmless:
+                spared = tuple(map(int.__and__, spared, self._harmless[change]))
+        return spared
 
-    def innocent(self, clean: Vector) -> Vector:
-        """The logarithm of the probability that the reason for each thing that broke is among those
-        that are left in the groups."""
-        if clean is self.clean:
-            return self._nobody
-        ratio = _some(clean) - self._held
-        return np.asarray(np.bincount(self._columns, ratio, len(self.whats)), dtype=np.float64)
-
-
-def _some(clean: Vector) -> Vector:
-    """From the logarithm of the probability that none is, to that of one that some is."""
-    return np.asarray(np.log(np.maximum(-np.expm1(np.minimum(clean, 0.0)), 1e-12)))
+    def innocent(self, spared: Spared) -> Vector:
+        """The logarithm of the probability that nothing is needed of the suspects among the changes
+        that left so much spared."""
+        found = np.zeros(len(self.whats))
+        found[self._columns] = _LOG_SHARES[[one.bit_count() for one in spared]]
+        return found
 
 
 class Batch:
@@ -137,7 +127,8 @@ class Batch:
         self._own = np.zeros((most, len(needs.whats)))
         self._harmless = np.zeros(most)
         self._free = np.zeros(len(needs.whats))
-        self._clean = needs.clean
+        self._spared = needs.spared
+        self._innocent = needs.innocent(needs.spared)
 
     def offer(self, group: Collection[Change], saving: float) -> bool:
         """Take a group in if that makes the build worth more; says whether it did.
@@ -155,8 +146,10 @@ class Batch:
             return False
         row = self._count
         free = self._free + self._needs.free(new)
-        clean = self._needs.without(self._clean, new)
-        all_safe = np.minimum(free + self._needs.innocent(clean), 0.0)
+        spared = self._needs.without(self._spared, new)
+        same = spared is self._spared
+        innocent = self._innocent if same else self._needs.innocent(spared)
+        all_safe = free + innocent
         if row > 0 and all_safe.sum() < math.log(LEAST_HOPE):
             return False
         safe = self._needs.together(new)
@@ -168,7 +161,7 @@ class Batch:
             return False
         self.worth = worth
         self._count += 1
-        self._free, self._clean = free, clean
+        self._free, self._spared, self._innocent = free, spared, innocent
         for number, count in counts.items():
             self._missing[number] -= count
         self._together.update(new)

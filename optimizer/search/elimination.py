@@ -15,7 +15,7 @@ beside each other are tried together. So the end state is 1-minimal.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -42,6 +42,9 @@ OVERHEAD_OBJECTS = 800
 WORTH_ASKING = 0.7
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
+
+# From the moves that Kconfig refuses and the candidates to do without, to a batch of moves.
+Chooser = Callable[[Collection[Change], Collection[str]], list[Change]]
 
 
 class NothingLeftError(MemtotalError):
@@ -173,21 +176,31 @@ class _Asking:
 
     def next(self) -> dict[str, str] | None:
         """The params to try, None when nothing is left."""
-        for choose, least_kb in ((self._savers, PAGE_KB), (self._unknown, 0.0), (self._rest, 0.0)):
-            refused: set[Change] = set()
-            passed_over: set[str] = set()
-            while batch := choose(refused, passed_over):
-                params, left = self._askable(batch, refused, passed_over)
-                saving = sum(map(self._saving, left))
-                wanted = max(least_kb, WORTH_ASKING * sum(map(self._saving, batch)))
-                if params is not None and saving > wanted:
-                    return params
+        if (params := self._batched(self._savers, PAGE_KB)) is not None:
+            return params
         for params in self._taken_back():
             if not self._space.lost(params):
                 return params
+        for choose in (self._unknown, self._rest):
+            if (params := self._batched(choose, 0.0)) is not None:
+                return params
         for doubted in self._doubts():
             params, made = self._made(doubted)
-            if made.issuperset(doubted) and not self._space.lost(params):
+            if not made.issuperset(doubted) or any(self._undoing(doubted, params)):
+                continue
+            if not self._space.lost(params):
+                return params
+        return None
+
+    def _batched(self, choose: Chooser, least_kb: float) -> dict[str, str] | None:
+        """The params for the next batch that can be asked for; None when no more is chosen."""
+        refused: set[Change] = set()
+        passed_over: set[str] = set()
+        while batch := choose(refused, passed_over):
+            params, left = self._askable(batch, refused, passed_over)
+            saving = sum(map(self._saving, left))
+            wanted = max(least_kb, WORTH_ASKING * sum(map(self._saving, batch)))
+            if params is not None and saving > wanted:
                 return params
         return None
 
@@ -201,9 +214,9 @@ class _Asking:
             params, made = self._made(left)
             if not made and len(left) == len(batch):
                 break
-            if idle := [move for move in left if move not in made]:
+            if idle := [*(one for one in left if one not in made), *self._undoing(left, params)]:
                 refused.update(idle)
-                left = [move for move in left if move in made]
+                left = [move for move in left if move not in refused]
             elif self._known.fails(made) or self._space.lost(params):
                 # Known to fail in another guise: without its least certain member.
                 worst = max(left, key=lambda move: (self._known.risk(move), self._order(move)))
@@ -230,6 +243,23 @@ class _Asking:
         taken = {name: value for name, value in asked.items() if effective[name] == value}
         made = self._known.changes(effective) - self._known.changes(self._known.best)
         return self._space.baseline | taken, set() if self._known.seen(effective) else made
+
+    def _undoing(self, moves: Collection[Change], params: Mapping[str, str]) -> Iterator[Change]:
+        """Of moves that the params ask for, those for which Kconfig takes back changes of the best
+        that save as much: without PARTITION_ADVANCED an EFI_PARTITION that was dropped is on again.
+        """
+        if not self._undone(params):
+            return
+        for move in moves:
+            undone = self._undone(self._space.baseline | self._base | dict([move]))
+            if undone and sum(map(self._saving, undone)) >= self._saving(move):
+                yield move
+
+    def _undone(self, params: Mapping[str, str]) -> list[Change]:
+        """Which changes of the best are as at the start with those params."""
+        effective = self._space.effective(params)
+        made = self._known.changes(self._known.best)
+        return [one for one in sorted(made) if effective[one[0]] == self._start[one[0]]]
 
     def _order(self, move: Change) -> int:
         return self._rank[move[0]]
@@ -350,7 +380,7 @@ class _Asking:
         for name, value in sorted(made):
             candidate = self._space.candidate(name)
             surely = candidate.kind in ("int", "parameter") or value == "n"
-            if surely or self._known.gains.get((name, value), (0.0, 0))[0] > 0:
+            if surely or self._known.gains.get((name, value), (-1.0, 0))[0] >= 0:
                 continue
             asked = {one: other for one, other in self._base.items() if one != name}
             params = self._space.baseline | asked

@@ -29,7 +29,9 @@ ANYTHING = "anything"
 LEAST_NEED = 1e-4
 CERTAIN = 1.0
 # A belief of some strength weighs as much as so many options tried about which it was held.
-BELIEF_WEIGHT = 4.0
+BELIEF_WEIGHT = 12.0
+# Beliefs and suspicions are worked out in so many turns; more change hardly anything.
+TURNS = 3
 # MemTotal counts pages: the part of a page that a change does not fill is not seen.
 PAGE_KB = 4.0
 
@@ -140,7 +142,7 @@ class Knowledge:
             self._cleared.setdefault(change, set()).update(
                 {*seen.passed} if seen.broken else {*seen.passed, ANYTHING}
             )
-        new = changes - base
+        new, lost = changes - base, base - changes
         if seen.score is not None and self.best_number is not None and base <= changes:
             self._weigh(new, seen.score - self._best_score)
         if seen.broken:
@@ -148,8 +150,9 @@ class Knowledge:
                 self.failures.append(Failure(seen.number, changes, base, seen.broken))
             return
         gain = (seen.score or 0.0) - self._best_score
-        if self.best_number is not None and len(new) == 1 and base <= changes:
-            self.gains[next(iter(new))] = (gain, seen.number)
+        if self.best_number is not None and len(new ^ lost) == 1:
+            # One change more, or one less: then that one gains what the best has more.
+            self.gains[next(iter(new ^ lost))] = (-gain if lost else gain, seen.number)
         wanted = gain > self._tolerance or (
             gain >= -self._tolerance and not any(map(self._speculative, new))
         )
@@ -229,22 +232,28 @@ class Knowledge:
         self._infer()
         return self._groups
 
-    def _calibrate(self, made: Collection[Change]) -> dict[int, float]:
+    def _calibrate(
+        self, made: Collection[Change], suspected: Mapping[Change, float]
+    ) -> dict[int, float]:
         """By how much beliefs of each strength turned out too high or too low so far.
 
         Options about which the same was believed are a sample: of so many that were tried, so many
         were needed. The beliefs weigh as much as :data:`BELIEF_WEIGHT` such observations (the mean
         of a beta distribution over that of its prior).
+
+        Args:
+            made: changes that work.
+            suspected: change -> probability that it is needed, of those that failed with others.
         """
         tried: dict[int, list[float]] = {}
         certain = {next(iter(one)) for one in self._groups if len(one) == 1}
-        for change in (*made, *certain):
+        outcomes = {**suspected, **dict.fromkeys(made, 0.0), **dict.fromkeys(certain, 1.0)}
+        needed_ones: dict[int, float] = {}
+        for change, outcome in outcomes.items():
             needed = self._beliefs.get(change[0], Belief()).needed
-            tried.setdefault(_strength(needed), []).append(needed)
-        needed_ones: dict[int, int] = {}
-        for change in certain:
-            strength = _strength(self._beliefs.get(change[0], Belief()).needed)
-            needed_ones[strength] = needed_ones.get(strength, 0) + 1
+            strength = _strength(needed)
+            tried.setdefault(strength, []).append(needed)
+            needed_ones[strength] = needed_ones.get(strength, 0.0) + outcome
         factors = {}
         for strength, believed in tried.items():
             before = math.fsum(believed) / len(believed)
@@ -281,9 +290,22 @@ class Knowledge:
                 for what in failure.broken or (ANYTHING,):
                     left.setdefault(what, set()).add(remaining)
         self._groups = _smallest(set().union(*left.values()) if left else set())
-        self._factors = self._calibrate(made)
+        alike = _alike(left)
+        # What is known of those that failed together, and how far the beliefs are right, follow
+        # from one another: in turns (expectation and maximization, A. P. Dempster et al., 1977).
+        suspected: dict[Change, float] = {}
+        for _turn in range(TURNS):
+            self._needs = {}
+            self._factors = self._calibrate(made, suspected)
+            suspected = self._suspect(alike)
+
+    def _suspect(
+        self, alike: Sequence[tuple[list[str], list[frozenset[Change]]]]
+    ) -> dict[Change, float]:
+        """Who is suspected of what; returns for each suspect the probability that it is needed."""
         self._suspects = {}
-        for whats, groups in _alike(left):
+        found: dict[Change, float] = {}
+        for whats, groups in alike:
             # Checks of one suite that always broke together have one reason: it is looked for once.
             what = whats[0]
             certain = {next(iter(group)) for group in groups if len(group) == 1}
@@ -296,7 +318,9 @@ class Knowledge:
                 suspects = Suspects(open_groups, believed)
                 for one, probability in suspects.marginals().items():
                     self._need(one)[what] = probability
+                    found[one] = 1.0 - (1.0 - found.get(one, 0.0)) * (1.0 - probability)
                 self._suspects[what] = suspects
+        return found
 
     def _weight(self, change: Change, what: str) -> float:
         needs = self._need(change)

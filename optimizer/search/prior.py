@@ -32,6 +32,8 @@ NEEDED_RAN_AT_BOOT = 0.04
 NEEDED_ONLY_REGISTERED = 0.015
 NEEDED_DID_NOT_RUN = 0.003
 NEEDED_WITHOUT_OBJECTS = 0.01
+# No object goes and none is compiled again for it: a menu, or a driver of what is not there.
+NEEDED_WITHOUT_EFFECT = 0.001
 # What ran at boot, if it is needed at all, is needed to boot as often as by one of the checks.
 NEEDED_TO_BOOT_SHARE = 0.5
 # A driver whose device is there runs this share of its functions; one that finds none, fewer.
@@ -132,8 +134,11 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
     for candidate in space.candidates:
         below = {path for name, _value in candidate.drops for path in removed.get(name, ())}
         own = [one for path, one in removed[candidate.name].items() if path not in below]
-        needs, ran = stages.needs(candidate, own)
+        needs, ran = stages.needs(candidate, own, compiled[candidate.name])
         saving, doubt = _saving(candidate, own, candidate.name in idle)
+        if candidate.kind == "choice" and not candidate.hinted:
+            # Another way to do the same: it may change as much as has to be compiled for it.
+            saving = max(NOTHING_KB, saving * compiled[candidate.name] / max(1, len(built)))
         if candidate.kind != "parameter" and not flags.isdisjoint(_turned_on(candidate)):
             saving, doubt = FLAG_SAVING_SHARE * code_kb, FLAG_SAVING_SHARE * code_kb
         found[candidate.name] = Belief(needs, saving, doubt, compiled[candidate.name], ran)
@@ -177,12 +182,14 @@ class _Stages:
         self._ran = {stage: traces.ran[stage] - init for stage in self._checks}
 
     def needs(
-        self, candidate: Candidate, own: Sequence[ObjectFile]
+        self, candidate: Candidate, own: Sequence[ObjectFile], compiled: int
     ) -> tuple[dict[str, float], str]:
         """Stage -> probability that the option is needed there; and in words what that is from."""
         if candidate.kind == "parameter":
             return self._spread(PARAMETER_NEEDED), "boot parameter"
         functions = {name for one in own for name in one.functions}
+        if not own and not compiled and not candidate.drops:
+            return self._spread(NEEDED_WITHOUT_EFFECT), "no code is changed"
         if candidate.baseline == "n" or candidate.kind != "bool" or not functions:
             return self._spread(NEEDED_WITHOUT_OBJECTS), "no code of its own"
         booted = functions & self._booted

@@ -172,8 +172,10 @@ def test_what_is_believed_of_the_options_is_traced_anew_when_asked(world: World)
     assert len(trials) == 1
     assert any("functions ran" in one["ran"] for one in traced.values())
     with closing(sqlite3.connect(world.database)) as database:
-        old = "replace(candidates_json, 'functions ran', 'lines read')"
-        database.execute(f"UPDATE study_settings SET candidates_json = {old}")
+        database.execute(
+            "UPDATE study_settings"
+            " SET candidates_json = replace(candidates_json, 'functions ran', 'lines read')"
+        )
         database.commit()
     stored = json.loads(world.memtotal("prior", "small.toml", "--json").out)
     assert any("lines read" in one["ran"] for one in stored.values())

@@ -75,7 +75,8 @@ def test_a_kernel_that_does_not_boot_clears_nobody_of_the_checks() -> None:
     told.read(observed(1, "AB", BOOT))
     needs = told.needs(change("A"))
     assert needs[BOOT] > 0.4
-    assert needs["net/ping"] == pytest.approx(0.02)
+    # As much as before, or more: who fails once is likelier to fail elsewhere too.
+    assert 0.02 <= needs["net/ping"] < 0.1
 
 
 def test_who_is_left_when_the_others_work_is_certain() -> None:
@@ -145,6 +146,19 @@ def test_noise_is_neither_gain_nor_loss() -> None:
     assert told.best["B"] == "y", "small losses must not add up"
 
 
+def test_beliefs_that_prove_too_low_gain_weight_before_anyone_is_found_out() -> None:
+    names = [f"O{number}" for number in range(12)]
+    start = dict.fromkeys(names, "y")
+    told = Knowledge(start, {name: Belief({BOOT: 0.01}) for name in names}, lambda _one: False)
+    told.read(Observation(0, start, (), EVERYTHING, 1000.0))
+    before = told.risk(change("O11"))
+    for number in range(0, 10, 2):
+        off = start | dict.fromkeys(names[number : number + 2], "n")
+        told.read(Observation(number + 1, off, (BOOT,), frozenset(), None))
+    # Five pairs failed, so five of these ten at least are needed: which ones is not known.
+    assert told.risk(change("O11")) > 10 * before
+
+
 def test_beliefs_that_prove_wrong_lose_weight() -> None:
     names = [f"O{number}" for number in range(12)]
     start = dict.fromkeys(names, "y")
@@ -155,4 +169,4 @@ def test_beliefs_that_prove_wrong_lose_weight() -> None:
         off = start | dict.fromkeys(names[:number], "n")
         told.read(Observation(number, off, (), EVERYTHING, 1000.0 + number))
         assert told.best[name] == "n"
-    assert told.risk(change("O11")) < before / 2
+    assert told.risk(change("O11")) < 0.6 * before
