@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from optimizer.kernel.elf import Function
@@ -25,8 +25,11 @@ NEEDED_USED_BY_CHECK = 0.5
 # An option of which a check ran hardly anything is looked in on, not used: a hook in fork or close.
 NEEDED_TOUCHED_BY_CHECK = 0.05
 USED_SHARE = 0.05
-# It bears the check's name: RTC_DRV_DS1307 for clock/rtc. Code that ran at boot is not seen again.
+# It bears the name of the check, or of what the check types: RTC_DRV_DS1307 for
+# clock/rtc, MTD_CMDLINE_PARTS for `mount mtd:data`. Code that ran at boot is not seen again.
 NEEDED_BY_NAME = 0.3
+# In a name or a command, shorter words say nothing.
+SHORTEST_WORD = 3
 NEEDED_BUSY_AT_BOOT = 0.10
 NEEDED_RAN_AT_BOOT = 0.04
 NEEDED_ONLY_REGISTERED = 0.015
@@ -87,13 +90,15 @@ class Traces:
 
     ``ran`` has, in the order of the run, the names of the functions whose code was first seen at a
     stage: "boot" is the way to the prompt (and anew after a restart), the others are the checks,
-    "suite/name". ``flags`` are the options that change every object's compiler command line.
+    "suite/name". ``flags`` are the options that change every object's compiler command line,
+    ``commands`` what is typed for each check.
     """
 
     objects: tuple[ObjectFile, ...]
     functions: tuple[Function, ...]
     ran: Mapping[str, frozenset[str]]
     flags: frozenset[str] = frozenset()
+    commands: Mapping[str, str] = field(default_factory=dict)
 
 
 def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
@@ -176,6 +181,8 @@ class _Stages:
     def __init__(self, traces: Traces) -> None:
         init = {function.name for function in traces.functions if function.init}
         self._checks = [stage for stage in traces.ran if stage != BOOT]
+        self._titles = {stage: _split(stage) for stage in self._checks}
+        self._commands = {stage: _split(traces.commands.get(stage, "")) for stage in self._checks}
         booted = traces.ran.get(BOOT, frozenset())
         self._registered = booted & init
         self._booted = booted - init
@@ -191,7 +198,10 @@ class _Stages:
         if not own and not compiled and not candidate.drops:
             return self._spread(NEEDED_WITHOUT_EFFECT), "no code is changed"
         if candidate.baseline == "n" or candidate.kind != "bool" or not functions:
-            return self._spread(NEEDED_WITHOUT_OBJECTS), "no code of its own"
+            needs = self._spread(NEEDED_WITHOUT_OBJECTS)
+            if candidate.kind == "bool" and candidate.baseline == "y":
+                self._add_named(needs, candidate, own)
+            return needs, "no code of its own"
         booted = functions & self._booted
         if len(booted) >= BUSY_SHARE * len(functions):
             needs = self._spread(NEEDED_BUSY_AT_BOOT)
@@ -210,19 +220,26 @@ class _Stages:
             count = len(used) if stage in used else len(seen)
             needs[stage] = max(needs[stage], 1.0 - (1.0 - needed) ** (1.0 / count))
         if booted:
-            words = _words(candidate, own)
-            named = [
-                stage
-                for stage in self._checks
-                if not words.isdisjoint(re.split(r"[^a-z0-9]+", stage.lower()))
-            ]
-            for stage in named:
-                needs[stage] = max(needs[stage], 1.0 - (1.0 - NEEDED_BY_NAME) ** (1.0 / len(named)))
+            self._add_named(needs, candidate, own)
         count = len(booted.union(*ran.values()))
         when = [*([BOOT] if booted else []), *seen]
         if not when:
             return needs, "registered only" if functions & self._registered else "did not run"
         return needs, f"{count} of {len(functions)} functions ran: {', '.join(when)}"
+
+    def _add_named(
+        self, needs: dict[str, float], candidate: Candidate, own: Sequence[ObjectFile]
+    ) -> None:
+        """Make it likelier that an option is needed for the checks that bear its name."""
+        name = _split(candidate.name)
+        files = name.union(*(_split(one.path) for one in own))
+        named = [
+            stage
+            for stage in self._checks
+            if files & self._titles[stage] or name & self._commands[stage]
+        ]
+        for stage in named:
+            needs[stage] = max(needs[stage], 1.0 - (1.0 - NEEDED_BY_NAME) ** (1.0 / len(named)))
 
     def _spread(self, needed: float) -> dict[str, float]:
         """A probability shared out between the boot and the checks."""
@@ -231,9 +248,6 @@ class _Stages:
         return {BOOT: needed * share} | dict.fromkeys(self._checks, each)
 
 
-def _words(candidate: Candidate, own: Sequence[ObjectFile]) -> set[str]:
-    """What the option and its files are called, in small letters."""
-    words = set(candidate.name.lower().split("_"))
-    for one in own:
-        words.update(re.split(r"[^a-z0-9]+", one.path.lower()))
-    return words - {"", "o"}
+def _split(text: str) -> set[str]:
+    """Its words, in small letters."""
+    return {one for one in re.split(r"[^a-z0-9]+", text.lower()) if len(one) >= SHORTEST_WORD}

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ from optimizer.search.audit import Auditor
 from optimizer.search.knowledge import BOOT
 from optimizer.search.objectives import objectives
 from optimizer.search.prior import Traces
-from optimizer.settings import BoardSettings, StudySettings, Suite
+from optimizer.settings import BoardSettings, StudySettings, Suite, checks_in_order
 
 PhaseReport = Callable[[str, str], None]
 
@@ -390,7 +390,13 @@ class Slot:
             tuple(functions),
             ran=ran,
             flags=ownership.flag_options(kernel.tree, kernel.arch),
+            commands=commands(self._settings.suites),
         )
+
+
+def commands(suites: Iterable[Suite]) -> dict[str, str]:
+    """What is typed for each check: "suite/name" -> command."""
+    return {f"{suite}/{one.name}": one.command for suite, one in checks_in_order(suites)}
 
 
 def judge(boot: BootResult) -> tuple[Outcome, str, Measurement | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from optimizer.search.knowledge import Belief
 from optimizer.search.loop import MOST_REPEATS
 from optimizer.search.space import Space, build_space
 from optimizer.search.study import Study
+from optimizer.search.trial import commands
 from optimizer.settings import OptionSettings, load_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ def load(more_options: int = 0) -> Bench:
     _ = ground.owners, ground.hosts
     return Bench(
         ground,
-        prior.beliefs(space, ground.traces),
+        prior.beliefs(space, replace(ground.traces, commands=commands(settings.suites))),
         rivals.dependencies(tree.tree, tree.arch),
     )
 

@@ -80,6 +80,21 @@ def test_what_ran_decides_how_likely_an_option_is_needed(space: Space) -> None:
     assert len(set(order)) == 5
 
 
+def test_an_option_that_a_check_types_the_name_of_is_likely_needed_for_it(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = (made_of("G0", 900, "ran", "idle"), made_of("G1", 900, "dead"))
+    ran = {"boot": frozenset({"ran"}), "suite/one": frozenset(), "suite/two": frozenset()}
+    typed = {"suite/one": "mount -t g0:data g1", "suite/two": "ls"}
+    plain = prior.beliefs(space, Traces(objects, (), ran))
+    assert prior.beliefs(space, Traces(objects, (), ran, commands=typed)) == plain, "too short"
+    monkeypatch.setattr(prior, "SHORTEST_WORD", 2)
+    found = prior.beliefs(space, Traces(objects, (), ran, commands=typed))
+    assert found["G0"].needs["suite/one"] == pytest.approx(prior.NEEDED_BY_NAME)
+    assert found["G0"].needs["suite/two"] == plain["G0"].needs["suite/two"]
+    assert found["G1"] == plain["G1"], "of it nothing ran"
+
+
 def test_a_parent_saves_what_its_dependents_do_not(space: Space) -> None:
     objects = [made_of("G0", 9000), made_of("G0_M0", 2000)]
     found = prior.beliefs(space, untraced(*objects))
