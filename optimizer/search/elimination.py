@@ -164,7 +164,7 @@ class _Asking:
         self._rank = rank
         self._start = space.start
         # What was worked out for the savers serves for the rest.
-        self._batches: dict[tuple[Change, ...], list[Change]] = {}
+        self._batches: dict[tuple[Change, ...], list[tuple[float, list[Change]]]] = {}
         self._pending = {change for params in running for change in known.changes(params)}
         self._base = {
             # What fell with another option may have no value of its own any more (a choice that is
@@ -176,13 +176,11 @@ class _Asking:
 
     def next(self) -> dict[str, str] | None:
         """The params to try, None when nothing is left."""
-        if (params := self._batched(self._savers, PAGE_KB)) is not None:
-            return params
+        for choose, least_kb in ((self._savers, PAGE_KB), (self._unknown, 0.0), (self._rest, 0.0)):
+            if (params := self._batched(choose, least_kb)) is not None:
+                return params
         for params in self._taken_back():
             if not self._space.lost(params):
-                return params
-        for choose in (self._unknown, self._rest):
-            if (params := self._batched(choose, 0.0)) is not None:
                 return params
         for doubted in self._doubts():
             params, made = self._made(doubted)
@@ -267,9 +265,8 @@ class _Asking:
     # --- the next batch
 
     def _savers(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
-        """The next batch, as long as one is worth a page."""
-        batch = self._rest(refused, without)
-        return batch if self._worthwhile(batch) else []
+        """The next batch that is worth a page."""
+        return self._best_batch(refused, without, PAGE_KB)
 
     def _unknown(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
         """Of the changes of which nobody knows whether they save, one at a time: what several do
@@ -280,10 +277,16 @@ class _Asking:
 
     def _rest(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
         """The next batch, however little it saves."""
+        return self._best_batch(refused, without, 0.0)
+
+    def _best_batch(
+        self, refused: Collection[Change], without: Collection[str], least_kb: float
+    ) -> list[Change]:
         moves = tuple(self._moves(True, refused, without))
         if moves not in self._batches:
-            self._batches[moves] = self._batch(moves)
-        return self._batches[moves]
+            self._batches[moves] = self._rated(moves)
+        rated = [one for one in self._batches[moves] if sum(map(self._saving, one[1])) > least_kb]
+        return max(rated, key=lambda one: one[0])[1] if rated else []
 
     def _moves(
         self, hinted: bool, refused: Collection[Change], without: Collection[str]
@@ -310,11 +313,11 @@ class _Asking:
                 return move
         return None
 
-    def _batch(self, moves: Sequence[Change]) -> list[Change]:
-        """The moves with the most expected saving for the time they take.
+    def _rated(self, moves: Sequence[Change]) -> list[tuple[float, list[Change]]]:
+        """Batches of the moves, each with the saving that is expected for the time it takes.
 
         Compiling costs as much as the widest move does (its objects hold most of the others'), so
-        for each width the best batch of moves no wider is made, and the best of those taken.
+        for each width the best batch of moves no wider is made.
         """
         scored = []
         for move in moves:
@@ -330,8 +333,7 @@ class _Asking:
         )
         widths = sorted({row[-1] for row in scored})
         step = max(1, math.ceil(len(widths) / WIDTHS))
-        best: list[Change] = []
-        best_rate = 0.0
+        found: list[tuple[float, list[Change]]] = []
         for most in widths[::-1][::step]:
             batch = Batch(needs, self._known.failing_groups, len(scored))
             taken = [
@@ -340,10 +342,9 @@ class _Asking:
                 if width <= most
                 and batch.offer(group, math.fsum(savings[one] for one in batch.new(group)))
             ]
-            rate = batch.worth / (OVERHEAD_OBJECTS + most)
-            if rate > best_rate:
-                best, best_rate = taken, rate
-        return best
+            if taken:
+                found.append((batch.worth / (OVERHEAD_OBJECTS + most), taken))
+        return found
 
     def _sum(self, changes: Iterable[Change]) -> tuple[float, float]:
         """Risk (minus the logarithm of the probability that all works) and saving together."""
@@ -380,7 +381,8 @@ class _Asking:
         for name, value in sorted(made):
             candidate = self._space.candidate(name)
             surely = candidate.kind in ("int", "parameter") or value == "n"
-            if surely or self._known.gains.get((name, value), (-1.0, 0))[0] >= 0:
+            measured = self._known.gains.get((name, value), (-1.0, 0))[0] >= 0
+            if surely or measured or self._known.surely_saves((name, value)):
                 continue
             asked = {one: other for one, other in self._base.items() if one != name}
             params = self._space.baseline | asked

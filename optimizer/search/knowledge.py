@@ -199,6 +199,11 @@ class Knowledge:
         """What the change is expected to save."""
         return self._saving(change)[0]
 
+    def surely_saves(self, change: Change) -> bool:
+        """Whether the trials leave hardly a doubt (two standard deviations) that it saves."""
+        mean, variance = self._saving(change)
+        return change in self._savings and mean > 2.0 * math.sqrt(variance)
+
     def risk(self, change: Change) -> float:
         """Probability that the change breaks something on top of the best; 1.0 when certain."""
         self._infer()
