@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -40,11 +41,22 @@ OVERHEAD_OBJECTS = 800
 # What is left of a batch without what Kconfig would not make must still be expected to save this
 # part of it; otherwise another batch, chosen without that, saves more.
 WORTH_ASKING = 0.7
+# Of the page that a batch must save this part must be expected of it, after all that may fail.
+HOPE = 0.25
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
 
 # From the moves that Kconfig refuses and the candidates to do without, to a batch of moves.
 Chooser = Callable[[Collection[Change], Collection[str]], list[Change]]
+
+
+@dataclass(frozen=True)
+class _Rated:
+    """A batch: its moves, the saving in kB that it is expected to bring, and that for its cost."""
+
+    moves: tuple[Change, ...]
+    worth: float
+    rate: float
 
 
 class NothingLeftError(MemtotalError):
@@ -164,7 +176,7 @@ class _Asking:
         self._rank = rank
         self._start = space.start
         # What was worked out for the savers serves for the rest.
-        self._batches: dict[tuple[Change, ...], list[tuple[float, list[Change]]]] = {}
+        self._batches: dict[tuple[Change, ...], list[_Rated]] = {}
         self._pending = {change for params in running for change in known.changes(params)}
         self._base = {
             # What fell with another option may have no value of its own any more (a choice that is
@@ -254,10 +266,14 @@ class _Asking:
                 yield move
 
     def _undone(self, params: Mapping[str, str]) -> list[Change]:
-        """Which changes of the best are as at the start with those params."""
+        """Which options that the best drops are as at the start with those params.
+
+        What was turned on and falls with its parent is another matter: the parent saves more.
+        """
         effective = self._space.effective(params)
         made = self._known.changes(self._known.best)
-        return [one for one in sorted(made) if effective[one[0]] == self._start[one[0]]]
+        dropped = (name for name, value in sorted(made) if value == "n")
+        return [(name, "n") for name in dropped if effective[name] == self._start[name]]
 
     def _order(self, move: Change) -> int:
         return self._rank[move[0]]
@@ -285,8 +301,12 @@ class _Asking:
         moves = tuple(self._moves(True, refused, without))
         if moves not in self._batches:
             self._batches[moves] = self._rated(moves)
-        rated = [one for one in self._batches[moves] if sum(map(self._saving, one[1])) > least_kb]
-        return max(rated, key=lambda one: one[0])[1] if rated else []
+        batches = [
+            one
+            for one in self._batches[moves]
+            if one.worth > HOPE * least_kb and sum(map(self._saving, one.moves)) > least_kb
+        ]
+        return list(max(batches, key=lambda one: one.rate).moves) if batches else []
 
     def _moves(
         self, hinted: bool, refused: Collection[Change], without: Collection[str]
@@ -313,7 +333,7 @@ class _Asking:
                 return move
         return None
 
-    def _rated(self, moves: Sequence[Change]) -> list[tuple[float, list[Change]]]:
+    def _rated(self, moves: Sequence[Change]) -> list[_Rated]:
         """Batches of the moves, each with the saving that is expected for the time it takes.
 
         Compiling costs as much as the widest move does (its objects hold most of the others'), so
@@ -333,7 +353,7 @@ class _Asking:
         )
         widths = sorted({row[-1] for row in scored})
         step = max(1, math.ceil(len(widths) / WIDTHS))
-        found: list[tuple[float, list[Change]]] = []
+        found: list[_Rated] = []
         for most in widths[::-1][::step]:
             batch = Batch(needs, self._known.failing_groups, len(scored))
             taken = [
@@ -343,7 +363,8 @@ class _Asking:
                 and batch.offer(group, math.fsum(savings[one] for one in batch.new(group)))
             ]
             if taken:
-                found.append((batch.worth / (OVERHEAD_OBJECTS + most), taken))
+                rate = batch.worth / (OVERHEAD_OBJECTS + most)
+                found.append(_Rated(tuple(taken), batch.worth, rate))
         return found
 
     def _sum(self, changes: Iterable[Change]) -> tuple[float, float]:
