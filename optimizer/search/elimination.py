@@ -196,9 +196,8 @@ class _Asking:
                 return params
         for doubted in self._doubts():
             params, made = self._made(doubted)
-            if not made.issuperset(doubted) or any(self._undoing(doubted, params)):
-                continue
-            if not self._space.lost(params):
+            wanted = made.issuperset(doubted) and not self._unwanted(doubted, params, made)
+            if wanted and not self._space.lost(params):
                 return params
         return None
 
@@ -224,8 +223,8 @@ class _Asking:
             params, made = self._made(left)
             if not made and len(left) == len(batch):
                 break
-            if idle := [*(one for one in left if one not in made), *self._undoing(left, params)]:
-                refused.update(idle)
+            if unwanted := set(left) if not made else self._unwanted(left, params, made):
+                refused.update(unwanted)
                 left = [move for move in left if move not in refused]
             elif self._known.fails(made) or self._space.lost(params):
                 # Known to fail in another guise: without its least certain member.
@@ -254,16 +253,31 @@ class _Asking:
         made = self._known.changes(effective) - self._known.changes(self._known.best)
         return self._space.baseline | taken, set() if self._known.seen(effective) else made
 
-    def _undoing(self, moves: Collection[Change], params: Mapping[str, str]) -> Iterator[Change]:
-        """Of moves that the params ask for, those for which Kconfig takes back changes of the best
-        that save as much: without PARTITION_ADVANCED an EFI_PARTITION that was dropped is on again.
-        """
-        if not self._undone(params):
-            return
-        for move in moves:
-            undone = self._undone(self._space.baseline | self._base | dict([move]))
-            if undone and sum(map(self._saving, undone)) >= self._saving(move):
-                yield move
+    def _unwanted(
+        self, moves: Collection[Change], params: Mapping[str, str], made: Collection[Change]
+    ) -> set[Change]:
+        """Of moves that were asked for together, those that Kconfig does not make, or that have it
+        take back options that save as much: without PARTITION_ADVANCED there is no prompt to drop
+        EFI_PARTITION by, and it is on again."""
+        found: set[Change] = set()
+        for idle in (one for one in moves if one not in made):
+            in_its_way: list[Change] = []
+            if self._is_made([idle], idle):
+                others = (one for one in moves if one != idle)
+                in_its_way = [one for one in others if not self._is_made([one, idle], idle)]
+            outweighed = sum(map(self._saving, in_its_way)) < self._saving(idle)
+            found.update(in_its_way if in_its_way and outweighed else [idle])
+        if self._undone(params):
+            for move in moves:
+                undone = self._undone(self._space.baseline | self._base | dict([move]))
+                if undone and sum(map(self._saving, undone)) >= self._saving(move):
+                    found.add(move)
+        return found
+
+    def _is_made(self, moves: Collection[Change], wanted: Change) -> bool:
+        """Whether Kconfig makes one of the moves when all of them are asked for."""
+        asked = self._space.baseline | self._base | dict(moves)
+        return self._space.effective(asked)[wanted[0]] == wanted[1]
 
     def _undone(self, params: Mapping[str, str]) -> list[Change]:
         """Which options that the best drops are as at the start with those params.

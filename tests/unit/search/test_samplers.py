@@ -98,6 +98,32 @@ def test_wrong_beliefs_cost_builds_but_not_the_result(space: Space) -> None:
     assert best(landscape.search(elimination(space, beliefs), 600)).objective == landscape.most
 
 
+HIDING = """
+config ADVANCED
+\tbool "Advanced tables"
+\tdefault y
+config TABLES
+\tbool "Tables" if ADVANCED
+\tdefault y
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_option_whose_prompt_hides_behind_another_goes_alone(tmp_path: Path, seed: int) -> None:
+    folder = write_tree(tmp_path / "tree", 4, 3)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(HIDING)
+    space = space_of(folder)
+    landscape = Landscape.random(space, 2, seed)
+    landscape.needed -= {"ADVANCED", "TABLES"}
+    landscape.savings |= {("ADVANCED", "n"): 4.0, ("TABLES", "n"): 40.0}
+    beliefs = {"ADVANCED": Belief(saving_kb=5.0), "TABLES": Belief(saving_kb=30.0)}
+    done = landscape.search(Study(space, "elimination", 0, beliefs, []), trials=200)
+    assert len(done) < 60, "it went on with what Kconfig takes back"
+    assert best(done).effective["TABLES"] == "n"
+    assert best(done).effective["ADVANCED"] == "y"
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_resumed_study_asks_what_an_uninterrupted_one_asks(space: Space, sampler: str) -> None:
     whole = Landscape.random(space, 3, 31).search(Study(space, sampler, 7, {}, []), trials=14)
