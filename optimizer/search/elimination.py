@@ -141,6 +141,7 @@ class EliminationSampler(BaseSampler):
                     self._speculative,
                     self._tolerance(weights),
                     self._follows,
+                    self._becomes,
                 )
                 for weights in self._turns
             ]
@@ -154,6 +155,14 @@ class EliminationSampler(BaseSampler):
 
     def _follows(self, change: Change) -> bool:
         return change[1] not in self._space.candidate(change[0]).values
+
+    def _becomes(self, values: Mapping[str, str]) -> Mapping[str, str]:
+        asked = {
+            name: value
+            for name, value in values.items()
+            if value in self._space.candidate(name).values
+        }
+        return self._space.effective(self._space.baseline | asked)
 
     def _speculative(self, change: Change) -> bool:
         return not self._space.candidate(change[0]).hinted
@@ -188,7 +197,7 @@ class _Asking:
 
     def next(self) -> dict[str, str] | None:
         """The params to try, None when nothing is left."""
-        for choose, least_kb in ((self._savers, PAGE_KB), (self._unknown, 0.0), (self._rest, 0.0)):
+        for choose, least_kb in ((self._savers, PAGE_KB), (self._others, 0.0)):
             if (params := self._batched(choose, least_kb)) is not None:
                 return params
         for params in self._taken_back():
@@ -207,9 +216,8 @@ class _Asking:
         passed_over: set[str] = set()
         while batch := choose(refused, passed_over):
             params, left = self._askable(batch, refused, passed_over)
-            saving = sum(map(self._saving, left))
-            wanted = max(least_kb, WORTH_ASKING * sum(map(self._saving, batch)))
-            if params is not None and saving > wanted:
+            wanted = max(least_kb, WORTH_ASKING * self._saved(batch))
+            if params is not None and self._saved(left) > wanted:
                 return params
         return None
 
@@ -296,31 +304,40 @@ class _Asking:
 
     def _savers(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
         """The next batch that is worth a page."""
-        return self._best_batch(refused, without, PAGE_KB)
+        best = self._best_batch(refused, without, PAGE_KB)
+        return list(best.moves) if best else []
 
-    def _unknown(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
+    def _others(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
+        """The next batch however little it saves, or one change of which nobody knows whether it
+        saves, if more is to be expected of that."""
+        best = self._best_batch(refused, without, 0.0)
+        unknown = self._unknown(refused, without)
+        if best is None or (unknown is not None and unknown.rate > best.rate):
+            best = unknown
+        return list(best.moves) if best else []
+
+    def _unknown(self, refused: Collection[Change], without: Collection[str]) -> _Rated | None:
         """Of the changes of which nobody knows whether they save, one at a time: what several do
         together would hide what each does."""
-        moves = self._moves(False, refused, without)
-        moves.sort(key=lambda move: (-self._worth(move), self._order(move)))
-        return moves[:1]
-
-    def _rest(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
-        """The next batch, however little it saves."""
-        return self._best_batch(refused, without, 0.0)
+        found = []
+        for move in self._moves(False, refused, without):
+            worth = self._worth(move)
+            rate = worth / (OVERHEAD_OBJECTS + self._width([move]))
+            found.append(_Rated((move,), worth, rate))
+        return max(found, key=lambda one: (one.rate, -self._order(one.moves[0])), default=None)
 
     def _best_batch(
         self, refused: Collection[Change], without: Collection[str], least_kb: float
-    ) -> list[Change]:
+    ) -> _Rated | None:
         moves = tuple(self._moves(True, refused, without))
         if moves not in self._batches:
             self._batches[moves] = self._rated(moves)
         batches = [
             one
             for one in self._batches[moves]
-            if one.worth > HOPE * least_kb and sum(map(self._saving, one.moves)) > least_kb
+            if one.worth > HOPE * least_kb and self._saved(one.moves) > least_kb
         ]
-        return list(max(batches, key=lambda one: one.rate).moves) if batches else []
+        return max(batches, key=lambda one: one.rate, default=None)
 
     def _moves(
         self, hinted: bool, refused: Collection[Change], without: Collection[str]
@@ -397,6 +414,10 @@ class _Asking:
             if self._known.best.get(drop[0]) == self._start[drop[0]]
         )
         return frozenset({move, *dropped})
+
+    def _saved(self, moves: Collection[Change]) -> float:
+        """What moves are expected to save together with all that falls with them, in kB."""
+        return math.fsum(map(self._saving, frozenset().union(*map(self._group, moves))))
 
     def _width(self, changes: Iterable[Change]) -> int:
         return max(self._beliefs.get(name, Belief()).objects for name, _value in changes)

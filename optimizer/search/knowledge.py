@@ -101,6 +101,7 @@ class Knowledge:
         tolerance: figures that differ by no more than this are the same.
         follows: whether a change is a mere consequence that nobody can ask for, such as a number
             that has no value because its option is off. Those are not looked at.
+        becomes: every candidate's value when those of some are asked for, the rest as at the start.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Knowledge:
         speculative: Callable[[Change], bool],
         tolerance: float = 0.0,
         follows: Callable[[Change], bool] = lambda _change: False,
+        becomes: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: values,
     ) -> None:
         self.best: Mapping[str, str] = start
         self.best_number: int | None = None
@@ -120,6 +122,7 @@ class Knowledge:
         self._speculative = speculative
         self._tolerance = tolerance
         self._follows = follows
+        self._becomes = becomes
         self._best_score = -math.inf
         self._tried: set[frozenset[Change]] = set()
         self._cleared: dict[Change, set[str]] = {}
@@ -159,10 +162,15 @@ class Knowledge:
         if wanted:
             self.best, self.best_number = seen.effective, seen.number
             self._best_score = max(seen.score or 0.0, self._best_score)
-        elif new and dict(base).keys() <= dict(changes).keys():
+        elif new and (dict(base).keys() <= dict(changes).keys() or self._takes_back(seen, new)):
             # With several slots a variant may have been made on an older best; that it is worse
             # than the present one then says nothing against its changes.
             self.failures.append(Failure(seen.number, changes, base, ()))
+
+    def _takes_back(self, seen: Observation, new: Collection[Change]) -> bool:
+        """Whether it is for these changes that the variant lacks some of the best's: Kconfig makes
+        the very same of both together."""
+        return self._becomes(dict(self.changes(self.best)) | dict(new)) == seen.effective
 
     def _weigh(self, new: Collection[Change], gained: float) -> None:
         """Share the difference between what was expected and what was measured among the changes,
