@@ -146,6 +146,22 @@ def test_noise_is_neither_gain_nor_loss() -> None:
     assert told.best["B"] == "y", "small losses must not add up"
 
 
+@pytest.mark.parametrize("takes_back", [True, False])
+def test_a_change_that_has_others_taken_back_is_held_responsible(takes_back: bool) -> None:
+    without_b = START | {"A": "n"}
+
+    def becomes(values: Mapping[str, str]) -> Mapping[str, str]:
+        return without_b if takes_back and values.get("A") == "n" else START | dict(values)
+
+    told = Knowledge(START, {}, lambda _one: False, becomes=becomes)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0))
+    told.read(observed(1, "B", score=1010.0))
+    # Made when B was not known to save, or Kconfig has B on again for it: only then it is to blame.
+    told.read(Observation(2, without_b, (), EVERYTHING, 1002.0))
+    assert told.best["B"] == "n"
+    assert told.fails({change("A")}) is takes_back
+
+
 def test_beliefs_that_prove_too_low_gain_weight_before_anyone_is_found_out() -> None:
     names = [f"O{number}" for number in range(12)]
     start = dict.fromkeys(names, "y")
