@@ -269,7 +269,7 @@ class Search:
             sampler="baseline",
             params=self._space.baseline,
             assignment=nothing,
-            effective=self._space.effective_of_baseline(),
+            effective=self._space.effective_of(Assignment({})),
             resolved=self._space.tree.resolve(nothing),
         )
 

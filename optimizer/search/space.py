@@ -107,9 +107,10 @@ class Space:
         """What each candidate's value becomes when that is asked; Kconfig has the last word."""
         return self._effective(self._asked(params))
 
-    def effective_of_baseline(self) -> dict[str, str]:
-        """Each candidate's value in the untouched defconfig, the gate not opened."""
-        return self._effective(Assignment({}))
+    def effective_of(self, assignment: Assignment) -> dict[str, str]:
+        """Each candidate's value by an assignment as it was stored. The empty one is the untouched
+        defconfig, the gate not opened."""
+        return self._effective(assignment)
 
     def freeing(self, name: str) -> dict[str, str]:
         """The params that make room for a candidate's first change; {} when nothing is in its way.

@@ -130,9 +130,13 @@ class Study:
         source = self._source(trial)
         self._told[trial.number] = source
         found = scores(self._objectives, source)
+        effective = dict(trial.effective)
+        if effective.keys() != self._distributions.keys():
+            # The study's lists of options have changed since.
+            effective = self._space.effective_of(trial.assignment)
         return {
             NUMBER: trial.number,
-            EFFECTIVE: dict(trial.effective),
+            EFFECTIVE: effective,
             BROKEN: list(broken(source)),
             PASSED: sorted(passed(source)),
             FIGURES: None if found is None else list(found),
