@@ -14,7 +14,7 @@ from optimizer.search.objectives import objectives, pareto_front
 from optimizer.search.samplers import SAMPLERS
 from optimizer.search.space import Space
 from optimizer.search.study import Study
-from tests.unit.search.landscape import BASELINE_KB, Landscape, space_of, write_tree
+from tests.unit.search.landscape import BASELINE_KB, OPTIONS, Landscape, space_of, write_tree
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,28 @@ def test_wrong_beliefs_cost_builds_but_not_the_result(space: Space) -> None:
         for one in space.candidates
     }
     assert best(landscape.search(elimination(space, beliefs), 600)).objective == landscape.most
+
+
+@pytest.mark.parametrize("left_at_first", [True, False])
+def test_a_study_goes_on_when_its_lists_of_options_change(
+    tmp_path: Path, left_at_first: bool
+) -> None:
+    folder = write_tree(tmp_path / "tree", 4, 3)
+    fewer = OPTIONS.model_copy(update={"leave": ("G1_M1", "SLOW", "BUFFER")})
+    spaces = [space_of(folder, fewer), space_of(folder)]
+    if not left_at_first:
+        spaces.reverse()
+    landscape = Landscape.random(space_of(folder), 2, 5)
+    first = replace(landscape, space=spaces[0])
+    past = [
+        first.evaluate(0, {}),
+        *first.search(Study(spaces[0], "elimination", 0, {}, []), trials=9),
+    ]
+    then = replace(landscape, space=spaces[1])
+    done = then.search(Study(spaces[1], "elimination", 0, {}, past), trials=200, first=10)
+    assert 0 < len(done) < 200
+    asked = {one.effective.get("BUFFER") for one in done}
+    assert (asked == {None}) is not left_at_first
 
 
 HIDING = """
