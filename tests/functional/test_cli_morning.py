@@ -27,7 +27,7 @@ from optimizer.store import Database
 # Where `make test` has it; the environment need not be activated.
 DATASETTE = str(Path(sys.executable).with_name("datasette"))
 
-TRIALS = 9
+TRIALS = 12
 # One command builds some twenty variants.
 LONG_SECONDS = 600.0
 # What the fake emulator charges for each option, from the behaviour file it reads.
