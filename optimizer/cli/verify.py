@@ -70,7 +70,7 @@ def verify(
     def on_phase(phase: str, _detail: str) -> None:
         if phase not in said and not as_json:
             said.add(phase)
-            screen.print(f"verify: {phase}")
+            console(aside=True).print(f"verify: {phase}")
 
     try:
         found = verify_config(slot, config, logs, expected, on_phase, threading.Event(), given)

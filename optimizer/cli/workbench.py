@@ -109,4 +109,4 @@ class Workbench:
     def _on_phase(self, phase: str, _detail: str) -> None:
         if phase != self._said and not self._quiet:
             self._said = phase
-            console().print(f"workbench: {phase}")
+            console(aside=True).print(f"workbench: {phase}")
