@@ -64,7 +64,6 @@ def verify(
     given = expected.assignment.parameters if expected is not None else dict(parameters)
     number, slot = fresh_slot(settings, workshop.tools(settings, tree))
     logs = workshop.study_folder(settings.name, results) / "verify" / str(number)
-    screen = console()
     said: set[str] = set()
 
     def on_phase(phase: str, _detail: str) -> None:
