@@ -225,7 +225,7 @@ def described(settings: StudySettings, folder: Path, winner: Trial, symbol: str)
         names = {name for option in winner.effective for name in option.split("|")} | {symbol}
         names.update(settings.options.keep)
         with Database.open(folder / "trials.db", create=False) as database:
-            # Not the tree's identity, which changes when the same source is unpacked anew: what
+            # Not the tree's identity, which a new checkout of the same source changes: what
             # counts is that these Kconfig files make the same of what the trial asked.
             if tree.resolve(winner.assignment).digest != winner.resolved.digest:
                 return False

@@ -30,7 +30,7 @@ LEAST_NEED = 1e-4
 CERTAIN = 1.0
 # A belief of some strength weighs as much as so many options tried about which it was held.
 BELIEF_WEIGHT = 12.0
-# Beliefs and suspicions are worked out in so many turns; more change hardly anything.
+# Beliefs and suspicions are worked out in so many turns. Judgement: each costs time at every ask.
 TURNS = 3
 # MemTotal counts pages: the part of a page that a change does not fill is not seen.
 PAGE_KB = 4.0

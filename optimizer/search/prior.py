@@ -25,8 +25,8 @@ NEEDED_USED_BY_CHECK = 0.5
 # An option of which a check ran hardly anything is looked in on, not used: a hook in fork or close.
 NEEDED_TOUCHED_BY_CHECK = 0.05
 USED_SHARE = 0.05
-# It bears the name of the check, or of what the check types: RTC_DRV_DS1307 for
-# clock/rtc, MTD_CMDLINE_PARTS for `mount mtd:data`. Code that ran at boot is not seen again.
+# It bears the name of the check, or of what the check types: RTC_DRV_DS1307 for clock/rtc,
+# MTD_CMDLINE_PARTS for `mount mtd:data`. Code that ran at boot is not seen again.
 NEEDED_BY_NAME = 0.3
 # In a name or a command, shorter words say nothing.
 SHORTEST_WORD = 3

@@ -61,9 +61,11 @@ class Suspects:
         self._classes = list(classes.values())
         self._patterns = list(classes)
         self._some = np.array(
-            [1.0 - np.prod([1.0 - self._believed[one] for one in members]) for members in
-             self._classes]
-        )  # fmt: skip
+            [
+                1.0 - np.prod([1.0 - self._believed[one] for one in members])
+                for members in self._classes
+            ]
+        )
         self._ahead = self._backwards()
 
     def marginals(self) -> dict[Change, float]:

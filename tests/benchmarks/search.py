@@ -57,7 +57,9 @@ CODE = {
     "optimum": (*_TRUTH, "tests/benchmarks/oracle.py"),
     OURS: (*_OPTUNA, "optimizer/search/elimination.py", "optimizer/search/knowledge.py",
            "optimizer/search/prior.py", "optimizer/search/batch.py",
-           "optimizer/search/suspects.py"),
+           "optimizer/search/suspects.py",
+           # What the checks type is part of the beliefs.
+           *(f"configs/smoke/{name}.toml" for name in ("console", "network", "storage", "clock"))),
     "ktest": (*_DRIVE, "tests/benchmarks/rivals.py"),
     "halving": (*_DRIVE, "tests/benchmarks/rivals.py"),
 }  # fmt: skip

@@ -162,27 +162,30 @@ def test_a_change_that_has_others_taken_back_is_held_responsible(takes_back: boo
     assert told.fails({change("A")}) is takes_back
 
 
-def test_beliefs_that_prove_too_low_gain_weight_before_anyone_is_found_out() -> None:
-    names = [f"O{number}" for number in range(12)]
-    start = dict.fromkeys(names, "y")
-    told = Knowledge(start, {name: Belief({BOOT: 0.01}) for name in names}, lambda _one: False)
+def believed_alike(needed: float) -> tuple[Mapping[str, str], Knowledge]:
+    """Thirty options, each thought to be needed to boot with that probability; and at the start."""
+    start = {f"O{number}": "y" for number in range(30)}
+    told = Knowledge(start, {name: Belief({BOOT: needed}) for name in start}, lambda _one: False)
     told.read(Observation(0, start, (), EVERYTHING, 1000.0))
-    before = told.risk(change("O11"))
+    return start, told
+
+
+def test_beliefs_that_prove_too_low_gain_weight_before_anyone_is_found_out() -> None:
+    start, told = believed_alike(0.01)
+    before = told.risk(change("O29"))
     for number in range(0, 10, 2):
-        off = start | dict.fromkeys(names[number : number + 2], "n")
+        off = start | {f"O{number}": "n", f"O{number + 1}": "n"}
         told.read(Observation(number + 1, off, (BOOT,), frozenset(), None))
     # Five pairs failed, so five of these ten at least are needed: which ones is not known.
-    assert told.risk(change("O11")) > 10 * before
+    assert told.risk(change("O29")) > 10 * before
 
 
 def test_beliefs_that_prove_wrong_lose_weight() -> None:
-    names = [f"O{number}" for number in range(12)]
-    start = dict.fromkeys(names, "y")
-    told = Knowledge(start, {name: Belief({BOOT: 0.5}) for name in names}, lambda _one: False)
-    told.read(Observation(0, start, (), EVERYTHING, 1000.0))
-    before = told.risk(change("O11"))
-    for number, name in enumerate(names[:10], 1):
-        off = start | dict.fromkeys(names[:number], "n")
-        told.read(Observation(number, off, (), EVERYTHING, 1000.0 + number))
-        assert told.best[name] == "n"
-    assert told.risk(change("O11")) < 0.6 * before
+    start, told = believed_alike(0.5)
+    before = told.risk(change("O29"))
+    off = dict(start)
+    for number in range(20):
+        off[f"O{number}"] = "n"
+        told.read(Observation(number + 1, dict(off), (), EVERYTHING, 1001.0 + number))
+        assert told.best[f"O{number}"] == "n"
+    assert told.risk(change("O29")) < before / 2
