@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optimizer.cli import workshop
 from optimizer.cli.results import chosen_trial, open_results
-from optimizer.cli.workshop import left_out
 from optimizer.errors import UserError
 from optimizer.records import Attribution, Step, SymbolFacts, Trial, Verdict
 from optimizer.review.certificate import CertificateLine, Evidence, certify
 from optimizer.review.prices import Price, prices
+from optimizer.review.savings import Expectation
 from optimizer.settings import Mark, load_marks
 from optimizer.store import Database, Run, Study
 
@@ -128,7 +129,7 @@ def gather(database: Database, trial: int | None) -> Findings:
         steps=database.steps(winner.number),
         facts=facts,
         baseline_facts=before,
-        left_out=left_out(database),
+        left_out=workshop.left_out(database),
         kept=kept,
         marks=marks,
         prices=prices(
@@ -140,10 +141,21 @@ def gather(database: Database, trial: int | None) -> Findings:
             facts={**before, **facts},
             marks=marks,
             objective=objectives_of(settings)[0],
+            expected=_expected(database, settings),
         ),
         verdicts=database.verdicts(),
         views=database.view_descriptions(),
     )
+
+
+def _expected(database: Database, settings: Mapping[str, Any]) -> dict[str, Expectation]:
+    """What the traced baseline says of the candidates; in kB of MemTotal, so of no other goal."""
+    if objectives_of(settings)[0] not in {"mem_total", "mem_available"}:
+        return {}
+    return {
+        name: Expectation(one.saving_kb, one.doubt_kb)
+        for name, one in workshop.stored_beliefs(database).items()
+    }
 
 
 def objectives_of(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from optimizer.cli import workshop
 from optimizer.cli.findings import gather
 from optimizer.cli.review import price_row
 from optimizer.cli.screen import Span, as_json_option, console, kb, results_option
@@ -110,18 +109,8 @@ def _plain(options: Sequence[str]) -> list[str]:
 def _wanted(
     at: Sequel, known: Sequence[Price], options: Sequence[str], top: int | None
 ) -> list[tuple[str, str]]:
-    """The winner's changes, the most valuable first.
-
-    An estimate for changes that always came together says nothing of one of them; what the traced
-    baseline has of each does.
-    """
-    beliefs = workshop.stored_beliefs(at.database)
-    worth = {
-        (one.option, one.value): beliefs[one.option].saving_kb
-        if one.together_with and not one.told and one.option in beliefs
-        else one.saving_kb or 0.0
-        for one in known
-    }
+    """The winner's changes, the most valuable first."""
+    worth = {(one.option, one.value): one.saving_kb or 0.0 for one in known}
     changes = [
         (name, after)
         for name, _, after in differences(at.winner, at.baseline)

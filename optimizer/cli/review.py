@@ -181,8 +181,7 @@ def saving_text(price: Price) -> str:
     if price.saving_kb is None:
         return "not known"
     if price.basis is Basis.ESTIMATED and price.high_kb is not None:
-        shared = f" with {len(price.together_with)} others" if price.together_with else ""
-        return f"{price.saving_kb:,.0f} ± {price.high_kb - price.saving_kb:,.0f} kB{shared}"
+        return f"{price.saving_kb:,.0f} ± {price.high_kb - price.saving_kb:,.0f} kB"
     mark = " (image)" if price.basis is Basis.SECTIONS else ""
     return f"{price.saving_kb:,.0f} kB{mark}"
 
@@ -198,10 +197,11 @@ def note(price: Price) -> str:
         parts.append(f"measured at trial {price.elsewhere.at_trial}, not at this one")
     if price.interaction_kb:
         parts.append(f"{price.interaction_kb:+,.0f} kB of it with others only")
-    if price.together_with and price.basis is not Basis.ESTIMATED:
+    if price.together_with:
         others = ", ".join(name for name, _ in price.together_with[:3])
         more = len(price.together_with) - 3
-        parts.append(f"together with {others}" + (f" and {more} more" if more > 0 else ""))
+        seen = "never seen without" if price.basis is Basis.ESTIMATED else "together with"
+        parts.append(f"{seen} {others}" + (f" and {more} more" if more > 0 else ""))
     return "; ".join(parts)
 
 
@@ -212,8 +212,8 @@ def _print(found: Findings, shown: Sequence[Trial], chosen: Sequence[Price]) -> 
         screen.print()
         screen.print(_price_table(chosen))
         screen.print(
-            "± marks an estimate by regression over the passed trials, with its 90 % interval; "
-            "changes that always came together share theirs. `memtotal attribute` measures."
+            "± marks an estimate with its 90 % interval: what the traced baseline has of the "
+            "option, corrected by the passed trials. `memtotal attribute` measures."
         )
     if len(found.objectives) > 1:
         screen.print()

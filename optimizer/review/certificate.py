@@ -366,9 +366,7 @@ def _saved(price: Price | None) -> str:
     if price is None or price.saving_kb is None:
         return ""
     if price.basis is Basis.ESTIMATED:
-        others = len(price.together_with)
-        shared = f" together with {others} more" if others else ""
-        return f": that saves about {price.saving_kb:,.0f} kB{shared}, by estimate"
+        return f": that saves about {price.saving_kb:,.0f} kB, by estimate"
     if price.basis is Basis.SECTIONS:
         return f": that saves {price.saving_kb:,.0f} kB of the image{_where(price)}"
     return f": that saves {price.saving_kb:,.0f} kB, measured{_where(price)}"

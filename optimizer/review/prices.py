@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from optimizer.records import Attribution, AttributionKind, Outcome, SymbolFacts, Trial
-from optimizer.review.savings import Change, OptionSaving, differences, option_savings
+from optimizer.review.savings import Change, Expectation, OptionSaving, differences, option_savings
 from optimizer.settings import Mark
 
 HELP_CHARACTERS = 240
@@ -124,6 +124,7 @@ def prices(
     facts: Mapping[str, SymbolFacts] | None = None,
     marks: Mapping[str, Mark] | None = None,
     objective: str = "mem_total",
+    expected: Mapping[str, Expectation] | None = None,
 ) -> list[Price]:
     """What every change saves that was made or measured, and the price of what is kept.
 
@@ -135,6 +136,7 @@ def prices(
         facts: what Kconfig says of the symbols, for the words.
         marks: options of which more is lost than RAM is gained.
         objective: the study's: ``mem_total`` or ``mem_available``.
+        expected: what each option was expected to save before any trial.
 
     Returns:
         The winner's changes first, then what is kept, then the others; the greatest saving first.
@@ -152,12 +154,9 @@ def prices(
             found_at[_place(one, by_number, winner)] = measurement(
                 one, by_number[one.with_trial], by_number[one.without_trial], objective
             )
-    estimates = option_savings(trials)
-    of_group = {
-        change: one for one in estimates for change in ((one.option, one.value), *one.together_with)
-    }
-    changes = [*made, *(one for one in of_group if one not in made)]
-    changes += [one for one in measured if one not in of_group and one not in made]
+    estimated = {(one.option, one.value): one for one in option_savings(trials, expected)}
+    changes = [*made, *(one for one in estimated if one not in made)]
+    changes += [one for one in measured if one not in estimated and one not in made]
     changes += [
         (name, "n")
         for name in kept
@@ -173,7 +172,7 @@ def prices(
                 before or (facts[change[0]].value if facts and change[0] in facts else "y"),
                 role,
                 measured.get(change, {}),
-                of_group.get(change),
+                estimated.get(change),
                 _facts(change[0], facts or {}),
                 lost(change, before, marks or {}),
             )
@@ -287,7 +286,6 @@ def _price(
         saving, basis = told.saving_kb, Basis.MEASURED
     elif told is not None and told.resident_bytes is not None:
         saving, basis = told.resident_bytes / 1024, Basis.SECTIONS
-    others = ((estimate.option, estimate.value), *estimate.together_with) if estimate else ()
     return Price(
         option=change[0],
         value=change[1],
@@ -301,7 +299,7 @@ def _price(
         at_winner=at_winner,
         at_baseline=at_baseline,
         elsewhere=elsewhere,
-        together_with=told.tied if told else tuple(one for one in others if one != change),
+        together_with=told.tied if told else estimate.together_with if estimate else (),
         trials=estimate.trials if estimate else 0,
         passed=estimate.passed if estimate else 0,
         failed={one.value: count for one, count in estimate.failed.items()} if estimate else {},

@@ -231,7 +231,8 @@ def _saving(price: Price) -> _Saving:
     if price.together_with:
         shown = ", ".join(name for name, _ in price.together_with[:4])
         more = len(price.together_with) - 4
-        notes.append(f"Together with {shown}{f' and {more} more' if more > 0 else ''}.")
+        seen = "Never seen without" if price.basis is Basis.ESTIMATED else "Together with"
+        notes.append(f"{seen} {shown}{f' and {more} more' if more > 0 else ''}.")
     return _Saving(
         option=price.option.replace("|", " | "),
         before=price.before,
@@ -253,8 +254,7 @@ def _saving_text(price: Price) -> str:
     if price.saving_kb is None:
         return "not known"
     if price.basis is Basis.ESTIMATED and price.high_kb is not None:
-        shared = f" with {len(price.together_with)} others" if price.together_with else ""
-        return f"{price.saving_kb:,.0f} ± {price.high_kb - price.saving_kb:,.0f} kB{shared}"
+        return f"{price.saving_kb:,.0f} ± {price.high_kb - price.saving_kb:,.0f} kB"
     return f"{price.saving_kb:,.0f} kB"
 
 

@@ -112,7 +112,7 @@ def test_what_the_search_chose_has_its_figure_and_where_that_is_from() -> None:
     assert measured.says == "the search changed it from SLAB: that saves 1,240 kB, measured"
     assert measured.saving_kb == 1_240
     guess = lines(prices=[price(Basis.ESTIMATED, 60, ("DRM", "n"))])["SLOB"]
-    assert guess.says.endswith("saves about 60 kB together with 1 more, by estimate")
+    assert guess.says.endswith("SLAB: that saves about 60 kB, by estimate")
     assert guess.saving_kb is None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from optimizer.records import Assignment, Outcome, ResolvedConfig, Trial
-from optimizer.review.savings import differences, option_savings
+from optimizer.review.savings import Expectation, differences, option_savings
 
 BASE = {"DRM": "y", "BUG": "y", "KALLSYMS": "y", "LOG_BUF_SHIFT": "17"}
 SAVES = {("DRM", "n"): 900.0, ("BUG", "n"): 24.0, ("KALLSYMS", "n"): -40.0} | {
@@ -58,7 +58,7 @@ def test_known_savings_are_found_and_sorted() -> None:
         ("KALLSYMS", "n"),
     ]
     for one in found:
-        # The penalty draws an estimate towards 0 by about 1/64 of a trial in those that changed it.
+        # An estimate is drawn towards what was expected, 0: by about 1/64 of a trial in all.
         assert one.saving_kb == pytest.approx(SAVES[one.option, one.value], abs=2.0)
         assert one.together_with == ()
 
@@ -103,15 +103,54 @@ def test_no_saving_is_not_the_same_as_no_evidence() -> None:
     assert [(one.option, one.saving_kb) for one in nothing] == [("BUG", 0.0)]
 
 
-def test_changes_always_made_together_share_one_estimate() -> None:
-    both = {"DRM": "n", "BUG": "n"}
-    trials = [trial(0), trial(1, both), trial(2, both | {"KALLSYMS": "n"}), trial(3, both)]
-    trials.append(trial(4, {"BUG": "n"}, Outcome.SMOKE_FAILED))
-    first, second = option_savings(trials)
-    assert (first.option, first.together_with) == ("BUG", (("DRM", "n"),))
-    assert first.saving_kb == pytest.approx(924.0, abs=25.0)
-    assert (first.trials, first.passed) == (4, 3)
-    assert (second.option, second.together_with) == ("KALLSYMS", ())
+BOTH = {"DRM": "n", "BUG": "n"}
+TOGETHER = [
+    trial(0),
+    trial(1, BOTH),
+    trial(2, BOTH | {"KALLSYMS": "n"}),
+    trial(3, BOTH),
+    trial(4, {"BUG": "n"}, Outcome.SMOKE_FAILED),
+]
+
+
+def test_of_changes_always_made_together_only_the_sum_is_known() -> None:
+    found = {one.option: one for one in option_savings(TOGETHER)}
+    bug, drm = found["BUG"], found["DRM"]
+    assert (bug.together_with, drm.together_with) == ((("DRM", "n"),), (("BUG", "n"),))
+    assert (bug.trials, bug.passed, drm.trials, drm.passed) == (4, 3, 3, 3)
+    assert found["KALLSYMS"].together_with == ()
+    assert bug.saving_kb == drm.saving_kb == pytest.approx(462.0, abs=5.0)
+    for one, truth in ((bug, 24.0), (drm, 900.0)):
+        assert one.low_kb is not None
+        assert one.high_kb is not None
+        assert one.low_kb < truth < one.high_kb
+
+
+def test_what_was_expected_tells_them_apart() -> None:
+    expected = {"BUG": Expectation(20.0, 9.0), "DRM": Expectation(1000.0, 250.0)}
+    found = {one.option: one for one in option_savings(TOGETHER, expected)}
+    for name, truth, width in (("BUG", 24.0, 40.0), ("DRM", 900.0, 50.0)):
+        one = found[name]
+        assert one.saving_kb == pytest.approx(truth, abs=8.0)
+        assert one.low_kb is not None
+        assert one.high_kb is not None
+        assert one.low_kb < truth < one.high_kb < one.low_kb + width
+
+
+def test_expectations_far_off_are_not_trusted() -> None:
+    wrong = dict.fromkeys(("DRM", "KALLSYMS"), Expectation(0.0, 4.0))
+    trials = [trial(0), trial(1, {"DRM": "n", "KALLSYMS": "n"})]
+    for one in option_savings(trials, wrong):
+        assert one.low_kb is not None
+        assert one.high_kb is not None
+        assert one.low_kb < SAVES[one.option, one.value] < one.high_kb
+
+
+def test_an_option_that_only_lost_its_value_saved_nothing_itself() -> None:
+    trials = [trial(0), trial(1, {"DRM": "n", "LOG_BUF_SHIFT": ""})]
+    drm, shift = option_savings(trials)
+    assert drm.saving_kb == pytest.approx(900.0, abs=5.0)
+    assert (shift.option, shift.saving_kb, shift.low_kb) == ("LOG_BUF_SHIFT", 0.0, 0.0)
 
 
 def test_fewer_trials_than_options_still_give_finite_estimates() -> None:
