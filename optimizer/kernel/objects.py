@@ -1,9 +1,14 @@
 """Reuse of compiled objects between variants.
 
 A stand-in with the compiler's own name (``native/``, compiled here by the host's compiler) comes
-first in ``PATH`` while kbuild runs. It reduces each preprocessed unit to what its own code can
-depend on and takes the object from a store when it was compiled from the same before. kbuild sees
+first in ``PATH`` while kbuild runs. It preprocesses each unit, reduces it to what its own code can
+depend on, and takes the object from a store when it was compiled from the same before. kbuild sees
 the compiler's own name, so its records of commands are the same with and without reuse.
+
+Most of the time that reuse costs is preprocessing, so the stand-in does it itself, for what kernels
+use of C; all else is the compiler's. Whenever an object is compiled, the compiler preprocesses it
+too, and the tokens are compared: nothing is stored under a name that is not the compiler's, and an
+object whose tokens were different once (``preprocessed``) is preprocessed by the compiler for good.
 
 What identifies an entry: the reduced text, the options that are not the preprocessor's, the
 object's path, the stand-in's own source, and the compiler (its version and its files). A unit that
@@ -43,6 +48,7 @@ _BUILDS_BETWEEN_LOOKS = 20
 _STALE_SECONDS = 3600.0
 _STATISTICS = "statistics.json"
 _DISTRUSTED = "distrusted"
+_UNLIKE = "preprocessed"
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ def clear(cache: Path) -> int:
         with contextlib.suppress(OSError):
             path.unlink()
             freed += size
-    for name in (_STATISTICS, _DISTRUSTED):
+    for name in (_STATISTICS, _DISTRUSTED, _UNLIKE):
         (store / name).unlink(missing_ok=True)
     return freed
 

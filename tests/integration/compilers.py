@@ -11,7 +11,10 @@ from optimizer.settings import environment
 
 PREFIX = "arm-linux-gnueabi-"
 # What of the kernel's own options decides how much the compiler may assume.
-OPTIONS = ("-std=gnu11", "-O2", "-fno-strict-aliasing", "-fno-common", "-marm", "-march=armv5te")
+OPTIONS = (
+    *("-nostdinc", "-std=gnu11", "-O2", "-fno-strict-aliasing", "-fno-common", "-marm"),
+    "-march=armv5te",
+)
 
 
 @dataclass(frozen=True)

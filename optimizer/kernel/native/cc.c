@@ -152,10 +152,33 @@ static bool is_preprocessors(const char *option)
            strcmp(option, "-nostdinc") == 0 || strcmp(option, "-c") == 0;
 }
 
+/* All that a child prints to a pipe; whether it went well. */
+static bool read_output(pid_t child, int from, struct text *output)
+{
+    int status;
+    output->room = 4u << 20;
+    output->at = grown(NULL, output->room);
+    for (;;) {
+        if (output->room - output->length < 1u << 20)
+            output->at = grown(output->at, output->room *= 2);
+        ssize_t got = read(from, output->at + output->length, output->room - output->length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        output->length += (size_t)got;
+    }
+    close(from);
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 && output->length > 0;
+}
+
 /* The preprocessed text, and beside it the list of headers that kbuild asks for. */
 static bool preprocess(char **argv, struct call *call, struct text *source)
 {
-    int pipes[2], count = 0, status, said = memfd_create("said", MFD_CLOEXEC);
+    int pipes[2], count = 0, said = memfd_create("said", MFD_CLOEXEC);
     if (said < 0)
         return false;
     while (argv[count] != NULL)
@@ -184,42 +207,43 @@ static bool preprocess(char **argv, struct call *call, struct text *source)
         run_compiler(asked);
     }
     close(pipes[1]);
-    source->room = 4u << 20;
-    source->at = grown(NULL, source->room);
-    for (;;) {
-        if (source->room - source->length < 1u << 20)
-            source->at = grown(source->at, source->room *= 2);
-        ssize_t got = read(pipes[0], source->at + source->length, source->room - source->length);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        source->length += (size_t)got;
-    }
-    close(pipes[0]);
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return false;
+    bool went_well = read_output(child, pipes[0], source);
     call->spoke = lseek(said, 0, SEEK_END) != 0;
     close(said);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 && source->length > 0;
+    return went_well;
 }
 
-/* Objects that once differed from a clean build's are compiled for good: one path a line. */
-static bool is_distrusted(const char *store, const char *object)
+/* Files with one object's path a line. */
+#define DISTRUSTED "distrusted"   /* it once differed from a clean build's: it is compiled for good */
+#define UNLIKE "preprocessed"     /* only the compiler's own preprocessor gives its tokens */
+
+static bool is_listed(const char *store, const char *list, const char *object)
 {
     char path[4096], line[4096];
     bool found = false;
-    snprintf(path, sizeof path, "%s/distrusted", store);
-    FILE *list = fopen(path, "re");
-    if (list == NULL)
+    snprintf(path, sizeof path, "%s/%s", store, list);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
         return false;
-    while (!found && fgets(line, sizeof line, list) != NULL) {
+    while (!found && fgets(line, sizeof line, file) != NULL) {
         line[strcspn(line, "\n")] = 0;
         found = strcmp(line, object) == 0;
     }
-    fclose(list);
+    fclose(file);
     return found;
+}
+
+static void add_to_list(const char *store, const char *list, const char *object)
+{
+    char path[4096], line[4096];
+    snprintf(path, sizeof path, "%s/%s", store, list);
+    int length = snprintf(line, sizeof line, "%s\n", object);
+    int file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    if (file < 0)
+        return;
+    ssize_t ignored = length < (int)sizeof line ? write(file, line, (size_t)length) : 0;
+    (void)ignored;
+    close(file);
 }
 
 /* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
@@ -227,6 +251,17 @@ static bool includes_in_assembly(const struct text *source)
 {
     return memmem(source->at, source->length, ".incbin", 7) != NULL ||
            memmem(source->at, source->length, ".include", 8) != NULL;
+}
+
+/* The options that are not the preprocessor's. */
+static void digest_options(struct digest *digest, char **argv)
+{
+    for (char **arg = argv + 1; *arg != NULL; arg++) {
+        if (takes_value(*arg) && is_preprocessors(*arg))
+            arg++;
+        else if (!is_preprocessors(*arg))
+            digest_add(digest, *arg, strlen(*arg) + 1);
+    }
 }
 
 static void make_key(char **argv, const struct call *call, const struct text *used,
@@ -238,13 +273,7 @@ static void make_key(char **argv, const struct call *call, const struct text *us
                            call->source, is_reduced ? "reduced" : "whole"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         digest_add(digest, parts[i], strlen(parts[i]) + 1);
-    for (char **arg = argv + 1; *arg != NULL; arg++) {
-        if (takes_value(*arg) && is_preprocessors(*arg)) {
-            arg++;
-        } else if (!is_preprocessors(*arg)) {
-            digest_add(digest, *arg, strlen(*arg) + 1);
-        }
-    }
+    digest_options(digest, argv);
     if (call->has_debug) { /* the folder is in the debug information */
         char folder[4096];
         if (getcwd(folder, sizeof folder) != NULL)
@@ -346,6 +375,77 @@ static bool compile(char **argv, int *code)
     return *code == 0 && silent;
 }
 
+/* For finding out why keys differ: the reduced text, by its key. */
+static void keep_reduced(const char *object, const struct text *reduced, const char *key)
+{
+    const char *keep = getenv("MEMTOTAL_OBJECTS_KEEP");
+    char path[4096];
+    if (keep == NULL || *keep != '/')
+        return;
+    snprintf(path, sizeof path, "%s/%s", keep, key);
+    FILE *file = fopen(path, "w");
+    if (file == NULL)
+        return;
+    fprintf(file, "%s\n", object);
+    if (reduced != NULL)
+        fwrite(reduced->at, 1, reduced->length, file);
+    fclose(file);
+}
+
+static char **asked_argv; /* of the call that questions are about */
+
+/* What the compiler says of itself, kept in the store: it depends on the options. */
+static const char *ask(const char *question)
+{
+    const char *store = getenv("MEMTOTAL_OBJECTS"), *identity = getenv("MEMTOTAL_IDENTITY");
+    const char *parts[] = {"said", compiler, identity ? identity : "", question};
+    struct text known, answer = {0};
+    char key[DIGEST_HEX];
+    struct digest *digest = digest_new();
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        digest_add(digest, parts[i], strlen(parts[i]) + 1);
+    int count = 0, put = 0, pipes[2];
+    while (asked_argv[count] != NULL)
+        count++;
+    char **asked = grown(NULL, (size_t)(count + 8) * sizeof *asked);
+    asked[put++] = asked_argv[0];
+    for (char **arg = asked_argv + 1; *arg != NULL; arg++) {
+        if (strcmp(*arg, "-o") == 0 || (takes_value(*arg) && is_preprocessors(*arg)))
+            arg++;
+        else if (!is_preprocessors(*arg) && (*arg)[0] == '-') {
+            asked[put++] = *arg;
+            digest_add(digest, *arg, strlen(*arg) + 1);
+        }
+    }
+    digest_end(digest, key);
+    if (store_read(store, key, &known)) {
+        text_add(&answer, known.at, known.length);
+    } else {
+        int text = memfd_create("question", MFD_CLOEXEC);
+        char *const last[] = {"-E", *question ? "-P" : "-dM", "-x", "c", "-", NULL};
+        memcpy(asked + put, last, sizeof last);
+        if (text < 0 || write(text, question, strlen(question)) != (ssize_t)strlen(question) ||
+            lseek(text, 0, SEEK_SET) != 0 || pipe2(pipes, O_CLOEXEC) != 0)
+            return NULL;
+        pid_t child = fork();
+        if (child < 0)
+            return NULL;
+        if (child == 0) {
+            dup2(text, 0);
+            dup2(pipes[1], 1);
+            run_compiler(asked);
+        }
+        close(text);
+        close(pipes[1]);
+        if (!read_output(child, pipes[0], &answer))
+            return NULL;
+        store_write(store, key, answer.at, answer.length);
+    }
+    free(asked);
+    text_add(&answer, "\0\0\0\0", 4);
+    return answer.at;
+}
+
 int main(int argc, char **argv)
 {
     const char *store = getenv("MEMTOTAL_OBJECTS");
@@ -361,48 +461,63 @@ int main(int argc, char **argv)
     }
     if (store == NULL || *store == 0 || !is_compilation(argv, &call))
         run_compiler(argv);
-    if (is_distrusted(store, call.object)) {
+    if (is_listed(store, DISTRUSTED, call.object)) {
         note("compiled", call.object, "distrusted");
         run_compiler(argv);
     }
-    if (!preprocess(argv, &call, &source))
-        run_compiler(argv);
-    if (includes_in_assembly(&source)) {
+    asked_argv = argv;
+    const char *problem = NULL;
+    const char *other = call.has_debug ? "debug information"
+                        : is_listed(store, UNLIKE, call.object)
+                            ? "its tokens were not the compiler's"
+                            : preprocess_unit(argv, call.source, ask);
+    bool reads_files = other == NULL && (has_string(".incbin") || has_string(".include"));
+    if (other == NULL)
+        problem = call.may_reduce ? reduce_unit(&reduced) : "strict aliasing";
+    bool is_own = other == NULL && problem == NULL;
+    if (!is_own) {
+        if (!preprocess(argv, &call, &source))
+            run_compiler(argv);
+        reads_files = includes_in_assembly(&source);
+        if (other != NULL)
+            problem = call.has_debug     ? "debug information"
+                      : !call.may_reduce ? "strict aliasing"
+                                         : read_unit(source.at, source.length);
+        if (problem == NULL)
+            problem = reduce_unit(&reduced);
+    }
+    if (reads_files) {
         note("compiled", call.object, "assembly that reads other files");
         run_compiler(argv);
     }
-    const char *problem = call.has_debug      ? "debug information"
-                          : !call.may_reduce ? "strict aliasing"
-                                             : reduce_unit(source.at, source.length, &reduced);
     make_key(argv, &call, problem ? &source : &reduced, problem == NULL, key);
-    const char *keep = getenv("MEMTOTAL_OBJECTS_KEEP"); /* for finding out why keys differ */
-    if (keep != NULL && *keep == '/') {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s", keep, key);
-        FILE *file = fopen(path, "w");
-        if (file != NULL) {
-            fprintf(file, "%s\n", call.object);
-            if (problem == NULL)
-                fwrite(reduced.at, 1, reduced.length, file);
-            fclose(file);
-        }
-    }
+    keep_reduced(call.object, problem ? NULL : &reduced, key);
     unlink(call.object);
-    if (getenv("MEMTOTAL_OBJECTS_CHECK") != NULL) {
+    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
+    if (!checks && store_get(store, key, call.object)) {
+        note("reused", call.object, other ? other : key);
+        return 0;
+    }
+    /* What is stored has to be named by what the compiler reads, not by what we think it does. */
+    if (is_own && preprocess(argv, &call, &source) &&
+        !is_text_of_tokens(source.at, source.length)) {
+        add_to_list(store, UNLIKE, call.object);
+        note(checks ? "UNLIKE" : "compiled", call.object, token_difference());
+        compile(argv, &code);
+        return code;
+    }
+    if (checks) {
         bool stores = compile(argv, &code);
         enum comparison found = code == 0 ? store_compare(store, key, call.object) : ABSENT;
         note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", call.object,
-             problem ? problem : key);
+             problem ? problem : other ? other : key);
         if (stores && found == ABSENT)
             store_put(store, key, call.object);
         return code;
     }
-    if (store_get(store, key, call.object)) {
-        note("reused", call.object, key);
-        return 0;
-    }
-    note(problem ? "compiled-whole" : "compiled", call.object, problem ? problem : key);
-    if (compile_text(argv, &call, &source)) {
+    note(problem ? "compiled-whole" : "compiled", call.object,
+         problem ? problem : other ? other : key);
+    if (source.length > 0 && compile_text(argv, &call, &source)) {
         store_put(store, key, call.object);
         return 0;
     }

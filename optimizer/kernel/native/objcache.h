@@ -18,11 +18,31 @@ struct text {
 void text_add(struct text *text, const void *bytes, size_t length);
 void *grown(void *old, size_t bytes); /* realloc, or the end of the process */
 
-/* Writes what of a preprocessed C unit its own code can depend on.
+/* The tokens of a unit, from what the compiler's preprocessor printed. Returns NULL, or why not. */
+const char *read_unit(const char *source, size_t length);
+
+/* The tokens of a unit, from its source file and the compiler's command line; beside them the list
+ * of headers that kbuild asks for. `ask` gives the compiler's answer to "__has_attribute(name)" and
+ * the like, its builtin macros for "", and NULL when it has none.
+ *
+ * Returns NULL, or why the compiler's own preprocessor has to be asked.
+ */
+const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(const char *));
+
+/* Whether the compiler's preprocessor gives the tokens that there are; they are gone afterwards. */
+bool is_text_of_tokens(const char *at, size_t length);
+
+/* In words, after that was false. */
+const char *token_difference(void);
+
+/* Whether a string among the tokens has this in it. */
+bool has_string(const char *with);
+
+/* Writes what of a unit's tokens its own code can depend on.
  *
  * Returns NULL, or why the unit cannot be reduced: then it must be taken whole.
  */
-const char *reduce_unit(const char *source, size_t length, struct text *reduced);
+const char *reduce_unit(struct text *reduced);
 
 /* SHA-256 in hexadecimal. */
 struct digest;
@@ -31,6 +51,8 @@ void digest_add(struct digest *digest, const void *bytes, size_t length);
 void digest_end(struct digest *digest, char hex[DIGEST_HEX]);
 
 /* The store of objects; what goes wrong with it costs a compilation, never an object. */
+bool store_read(const char *store, const char *key, struct text *content);
+void store_write(const char *store, const char *key, const char *at, size_t length);
 bool store_get(const char *store, const char *key, const char *target);
 enum comparison { ABSENT, SAME, DIFFERENT };
 enum comparison store_compare(const char *store, const char *key, const char *object);

@@ -11,6 +11,7 @@
  */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "unit.h"
@@ -220,20 +221,29 @@ static void put_item(struct item *item)
     text_add(out, "\n", 1);
 }
 
-const char *reduce_unit(const char *source, size_t length, struct text *reduced)
+const char *read_unit(const char *source, size_t length)
 {
-    out = reduced;
     prepare();
     if (setjmp(give_up) != 0)
         return why;
+    forget_tokens();
     lex(source, length);
+    return NULL;
+}
+
+const char *reduce_unit(struct text *reduced)
+{
+    out = reduced;
+    if (setjmp(give_up) != 0)
+        return why;
     match_brackets();
     for (u32 i = 0; i < token_count; i++)
         if (word_at(i) == W_ODD)
             odd("depends on its place", i);
     item_room = token_count / 2 + 2;
-    items = grown(NULL, item_room * sizeof *items);
-    memset(items, 0, item_room * sizeof *items);
+    items = calloc(item_room, sizeof *items);
+    if (items == NULL)
+        abort();
     for (u32 i = 0; i < token_count;) {
         if (tokens[i].kind == T_PUNCT && tokens[i].punct == ';') {
             i++;

@@ -114,7 +114,7 @@ static bool entry_path(const char *store, const char *key, char path[4096], bool
 }
 
 /* The entry's content after its header, checked; a damaged entry is removed. */
-static bool read_entry(const char *store, const char *key, struct text *content)
+bool store_read(const char *store, const char *key, struct text *content)
 {
     char path[4096], sum[DIGEST_HEX];
     struct text entry;
@@ -145,13 +145,13 @@ bool store_get(const char *store, const char *key, const char *target)
 {
     struct text object;
     /* Copied, not linked: kbuild's own tools edit objects in place. */
-    return read_entry(store, key, &object) && replace(target, "", 0, object.at, object.length);
+    return store_read(store, key, &object) && replace(target, "", 0, object.at, object.length);
 }
 
 enum comparison store_compare(const char *store, const char *key, const char *object)
 {
     struct text stored, compiled;
-    if (!read_entry(store, key, &stored))
+    if (!store_read(store, key, &stored))
         return ABSENT;
     int file = open(object, O_RDONLY | O_CLOEXEC);
     if (file < 0)
@@ -166,18 +166,24 @@ enum comparison store_compare(const char *store, const char *key, const char *ob
                : DIFFERENT;
 }
 
-void store_put(const char *store, const char *key, const char *object)
+void store_write(const char *store, const char *key, const char *at, size_t length)
 {
     char path[4096], head[HEADER + 1], sum[DIGEST_HEX];
+    if (!entry_path(store, key, path, true))
+        return;
+    checksum(at, length, sum);
+    snprintf(head, sizeof head, "%s%s\n", magic, sum);
+    replace(path, head, HEADER, at, length);
+}
+
+void store_put(const char *store, const char *key, const char *object)
+{
     struct text bytes;
     int file = open(object, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return;
     bool whole = read_file(file, &bytes);
     close(file);
-    if (!whole || bytes.length == 0 || !entry_path(store, key, path, true))
-        return;
-    checksum(bytes.at, bytes.length, sum);
-    snprintf(head, sizeof head, "%s%s\n", magic, sum);
-    replace(path, head, HEADER, bytes.at, bytes.length);
+    if (whole && bytes.length > 0)
+        store_write(store, key, bytes.at, bytes.length);
 }

@@ -1,10 +1,17 @@
 /* The text of a unit as tokens; arena memory; the way out when something is not understood. */
 
+#define _GNU_SOURCE
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "unit.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 static char *arena_at, *arena_end;
 
@@ -12,9 +19,11 @@ void *arena(size_t bytes)
 {
     bytes = (bytes + 7) & ~(size_t)7;
     if ((size_t)(arena_end - arena_at) < bytes) {
-        size_t block = bytes > 4u << 20 ? bytes : 4u << 20;
-        arena_at = calloc(1, block);
-        if (arena_at == NULL)
+        size_t block = bytes > 2u << 20 ? bytes : 2u << 20;
+        /* All its pages at once: one by one they would cost as much as the work does. */
+        arena_at = mmap(NULL, block, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        if (arena_at == MAP_FAILED)
             abort();
         arena_end = arena_at + block;
     }
@@ -86,10 +95,15 @@ _Noreturn void odd(const char *what, u32 at)
 
 struct symbol *intern(const char *at, u32 length)
 {
-    u32 hash = 2166136261u;
-    for (u32 i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)at[i]) * 16777619u;
-    struct symbol **place = &symbols[(hash ^ hash >> 16) & (SYMBOLS - 1)];
+    u64 mixed = length;
+    for (u32 i = 0; i < length; i += 8) {
+        u64 part = 0;
+        memcpy(&part, at + i, length - i < 8 ? length - i : 8);
+        mixed = (mixed ^ part) * 0x9e3779b97f4a7c15u;
+        mixed ^= mixed >> 29;
+    }
+    u32 hash = (u32)(mixed ^ mixed >> 32);
+    struct symbol **place = &symbols[hash & (SYMBOLS - 1)];
     for (struct symbol *one = *place; one != NULL; one = one->next)
         if (one->hash == hash && one->length == length && memcmp(one->at, at, length) == 0)
             return one;
@@ -127,11 +141,19 @@ void prepare(void)
     }
 }
 
-static struct token *new_token(void)
+struct token *new_token(void)
 {
     if (token_count + 2 > token_room) {
-        token_room = token_room ? token_room * 2 : 1u << 19;
-        tokens = grown(tokens, token_room * sizeof *tokens);
+        size_t before = token_room * sizeof *tokens, more = 1u << 21;
+        void *room = tokens == NULL ? mmap(NULL, more, PROT_READ | PROT_WRITE,
+                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)
+                                    : mremap(tokens, before, before + more, MREMAP_MAYMOVE);
+        if (room == MAP_FAILED)
+            abort();
+        /* As for the arena; an old kernel that cannot do it gives them one by one. */
+        madvise((char *)room + before, more, MADV_POPULATE_WRITE);
+        tokens = room;
+        token_room = (u32)((before + more) / sizeof *tokens);
     }
     struct token *token = &tokens[token_count++];
     memset(token, 0, sizeof *token);
@@ -139,11 +161,12 @@ static struct token *new_token(void)
 }
 
 /* '#pragma pack': from which token on structures are packed to how many bytes, 0 as usual. */
-static struct {
+static struct pack {
     u32 from;
     int bytes;
 } packs[256];
 static u32 pack_count;
+static int pack_stack[32], pack_depth;
 
 int pack_at(u32 token)
 {
@@ -153,9 +176,8 @@ int pack_at(u32 token)
     return bytes;
 }
 
-static bool pragma_pack(const char *at, const char *stop)
+bool pragma_pack(const char *at, const char *stop)
 {
-    static int stack[32], depth;
     char flat[64];
     size_t length = 0;
     int bytes = pack_count ? packs[pack_count - 1].bytes : 0, number;
@@ -169,13 +191,13 @@ static bool pragma_pack(const char *at, const char *stop)
     if (strcmp(flat, "()") == 0) {
         bytes = 0;
     } else if (strcmp(flat, "(pop)") == 0) {
-        if (depth == 0)
+        if (pack_depth == 0)
             return false;
-        bytes = stack[--depth];
+        bytes = pack_stack[--pack_depth];
     } else if (strncmp(flat, "(push", 5) == 0) {
-        if (depth == 32)
+        if (pack_depth == 32)
             return false;
-        stack[depth++] = bytes;
+        pack_stack[pack_depth++] = bytes;
         if (strcmp(flat, "(push)") != 0 &&
             (flat[5] != ',' || (number = atoi(flat + 6)) < 1 || (bytes = number, false)))
             return false;
@@ -300,8 +322,60 @@ void lex(const char *at, size_t length)
         }
         token->length = (u32)(at - token->at);
     }
+    end_tokens();
+}
+
+/* One more that is not counted, so that looking ahead needs no care. */
+void end_tokens(void)
+{
     new_token()->kind = T_END;
     token_count--;
+}
+
+void forget_tokens(void)
+{
+    tokens = NULL;
+    token_count = token_room = pack_count = 0;
+    pack_depth = 0;
+}
+
+/* Whether a preprocessed text has just the tokens that there are. They are gone afterwards. */
+bool is_text_of_tokens(const char *at, size_t length)
+{
+    struct token *mine = tokens;
+    u32 count = token_count, packed = pack_count;
+    static struct pack kept[sizeof packs / sizeof *packs];
+    memcpy(kept, packs, sizeof packs);
+    forget_tokens();
+    if (setjmp(give_up) != 0)
+        return false;
+    lex(at, length);
+    for (u32 i = 0; i < packed && i < pack_count; i++)
+        if (packs[i].from != kept[i].from || packs[i].bytes != kept[i].bytes)
+            return false;
+    for (u32 i = 0; i < count && i < token_count; i++)
+        if (tokens[i].length != mine[i].length || tokens[i].kind != mine[i].kind ||
+            memcmp(tokens[i].at, mine[i].at, mine[i].length) != 0) {
+            snprintf(why, sizeof why, "%.*s for %.*s", (int)mine[i].length, mine[i].at,
+                     (int)tokens[i].length, tokens[i].at);
+            return false;
+        }
+    snprintf(why, sizeof why, "%u tokens for %u", count, token_count);
+    return token_count == count && pack_count == packed;
+}
+
+const char *token_difference(void)
+{
+    return why;
+}
+
+bool has_string(const char *with)
+{
+    for (u32 i = 0; i < token_count; i++)
+        if (tokens[i].kind == T_STRING &&
+            memmem(tokens[i].at, tokens[i].length, with, strlen(with)) != NULL)
+            return true;
+    return false;
 }
 
 void match_brackets(void)

@@ -32,6 +32,8 @@ struct symbol {
     struct tag *tag;     /* structure, union or enumeration of file scope */
     struct local *local; /* innermost ordinary identifier of a block */
     struct tag *local_tag;
+    struct macro *macro;
+    struct file *file;   /* a path's */
 };
 
 struct token {
@@ -174,6 +176,10 @@ struct symbol *intern(const char *at, u32 length);
 bool is(const struct symbol *symbol, const char *text);
 void prepare(void);
 int pack_at(u32 token);
+bool pragma_pack(const char *at, const char *stop);
+struct token *new_token(void);
+void end_tokens(void);
+void forget_tokens(void);
 void lex(const char *at, size_t length);
 void match_brackets(void);
 

@@ -1,0 +1,193 @@
+/* Headers: where they are, their text, and the list of them that kbuild asks for. */
+
+#define _GNU_SOURCE
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "preprocess.h"
+
+struct search search;
+struct file *main_file;
+
+static struct file **listed;
+static u32 listed_count, listed_room;
+
+static bool read_whole(const char *path, struct file *file)
+{
+    static char *buffer;
+    static size_t room;
+    size_t length = 0;
+    int from = open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0)
+        return false;
+    for (;;) {
+        if (room - length < 1u << 18)
+            buffer = grown(buffer, room += 1u << 20);
+        ssize_t got = read(from, buffer + length, room - length);
+        if (got < 0) { /* a folder, as a rule */
+            close(from);
+            return false;
+        }
+        if (got == 0)
+            break;
+        length += (size_t)got;
+    }
+    close(from);
+    char *text = arena(length + 5); /* a line's end if the last line has none, and zero bytes */
+    memcpy(text, buffer, length);
+    if (length > 0 && text[length - 1] != '\n')
+        text[length++] = '\n';
+    file->at = text;
+    file->end = text + length;
+    return true;
+}
+
+/* Whether there is such a folder. Most of a search path has no folder for most headers. */
+static bool is_folder(const char *path, size_t length)
+{
+    static struct file folder = {.path = "a folder"}, missing = {.is_missing = true};
+    struct symbol *symbol = intern(path, (u32)length);
+    if (symbol->file == NULL) {
+        struct stat about;
+        char *kept = arena(length + 1);
+        memcpy(kept, path, length);
+        symbol->at = kept;
+        symbol->file = stat(kept, &about) == 0 && S_ISDIR(about.st_mode) ? &folder : &missing;
+    }
+    return !symbol->file->is_missing;
+}
+
+/* A file by its path, read once; NULL when there is none. */
+struct file *open_file(const char *path, u32 length, bool is_system)
+{
+    struct symbol *symbol = intern(path, length);
+    if (symbol->file == NULL) {
+        struct file *file = symbol->file = arena(sizeof *file);
+        char *kept = arena(length + 1);
+        memcpy(kept, path, length);
+        symbol->at = file->path = kept; /* the caller's text may not last */
+        const char *slash = strrchr(kept, '/');
+        file->folder = slash ? (u32)(slash - kept) + 1 : 0;
+        file->is_system = is_system;
+        file->is_missing = !read_whole(kept, file);
+    }
+    return symbol->file->is_missing ? NULL : symbol->file;
+}
+
+static struct file *open_in(const char *folder, size_t folder_length, const char *name, u32 length,
+                            bool is_system)
+{
+    char path[4096];
+    bool bare = folder_length == 0 || folder[folder_length - 1] == '/';
+    int put = snprintf(path, sizeof path, "%.*s%s%.*s", (int)folder_length, folder,
+                       bare ? "" : "/", (int)length, name);
+    if (put >= (int)sizeof path)
+        cannot("a path is too long", name, length);
+    const char *slash = memrchr(path, '/', (size_t)put);
+    if (slash != NULL && slash != path && !is_folder(path, (size_t)(slash - path) + 1))
+        return NULL;
+    return open_file(path, (u32)put, is_system);
+}
+
+static struct file *first_in(const char **folders, const char *name, u32 length, bool is_system)
+{
+    struct file *found = NULL;
+    for (; *folders != NULL && found == NULL; folders++)
+        found = open_in(*folders, strlen(*folders), name, length, is_system);
+    return found;
+}
+
+/* What '#include "name"' or '#include <name>' finds; NULL for nothing. `from` is the file that says
+ * so, NULL for an option, which looks in the working directory first. */
+struct file *find_header(const char *name, u32 length, bool quoted, const struct file *from)
+{
+    struct file *found = NULL;
+    if (length > 0 && name[0] == '/')
+        return open_file(name, length, from != NULL && from->is_system);
+    if (quoted) {
+        found = open_in(from ? from->path : "", from ? from->folder : 0, name, length,
+                        from != NULL && from->is_system);
+        if (found == NULL)
+            found = first_in(search.quote, name, length, false);
+    }
+    /* The same for everybody: it is looked for once. */
+    char key[1024];
+    int put = snprintf(key, sizeof key, "<%.*s>", (int)length, name);
+    if (found != NULL || put >= (int)sizeof key)
+        return found;
+    struct symbol *known = intern(key, (u32)put);
+    if (known->file == NULL) {
+        char *kept = arena((size_t)put + 1);
+        memcpy(kept, key, (size_t)put);
+        known->at = kept;
+        found = first_in(search.bracket, name, length, false);
+        if (found == NULL)
+            found = first_in(search.system, name, length, true);
+        known->file = found;
+    }
+    return known->file;
+}
+
+void list_header(struct file *file)
+{
+    if (file->is_listed || file->is_system)
+        return;
+    file->is_listed = true;
+    if (listed_count == listed_room) {
+        listed_room = listed_room ? listed_room * 2 : 1024;
+        listed = grown(listed, listed_room * sizeof *listed);
+    }
+    listed[listed_count++] = file;
+}
+
+/* The rule for make that -MMD asks for, laid out as the compiler does (libcpp, mkdeps.cc). */
+bool write_list(const char *path)
+{
+    struct text out = {0};
+    const char *name = main_file->path + main_file->folder;
+    u32 column = (u32)strlen(name);
+    text_add(&out, name, column - 1);
+    text_add(&out, "o:", 2);
+    column++;
+    for (u32 i = 0; i < listed_count; i++) {
+        const char *one = listed[i]->path;
+        while (one[0] == '.' && one[1] == '/')
+            for (one += 2; *one == '/';)
+                one++;
+        u32 length = (u32)strlen(one);
+        if (strpbrk(one, " \t#$\\:%") != NULL)
+            cannot("a path with characters that make takes otherwise", one, length);
+        if (column + 1 + length > 72) {
+            text_add(&out, " \\\n", 3);
+            column = 0;
+        }
+        text_add(&out, " ", 1);
+        text_add(&out, one, length);
+        column += 1 + length;
+    }
+    text_add(&out, "\n", 1);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0)
+        return false;
+    bool whole = write(file, out.at, out.length) == (ssize_t)out.length;
+    return close(file) == 0 && whole;
+}
+
+u32 line_of(const char *where)
+{
+    struct file *file = NULL;
+    for (u32 i = 0; i < listed_count && file == NULL; i++)
+        if (where >= listed[i]->at && where <= listed[i]->end)
+            file = listed[i];
+    if (file == NULL)
+        cannot("a line's number", "of no known file", 16);
+    u32 line = 1;
+    for (const char *at = file->at; (at = memchr(at, '\n', (size_t)(where - at))) != NULL; at++)
+        line++;
+    return line;
+}

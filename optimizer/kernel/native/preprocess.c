@@ -1,0 +1,190 @@
+/* The C preprocessor, for the units of a kernel alone: their tokens, as the compiler's own gives them.
+ *
+ * The compiler takes a tenth of a second to preprocess a unit, most of it to start and to print
+ * megabytes that are read again. Here headers are read once a unit, files whose guard is set not at
+ * all, and the tokens go straight to the reduction. Only what kernels use is understood; everything
+ * else ends it, and the compiler's own is asked. What it gives is compared with the compiler's
+ * whenever an object is compiled (cc.c), so a difference is found before it can be stored.
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "preprocess.h"
+
+const char *const *prefix_maps;
+const char *(*ask_compiler)(const char *question);
+
+static bool starts(const char *text, const char *with, const char **rest)
+{
+    size_t length = strlen(with);
+    if (strncmp(text, with, length) != 0)
+        return false;
+    *rest = text + length;
+    return true;
+}
+
+struct options {
+    const char **quote, **bracket, **system, **include, **maps, **macros;
+    const char *list;
+    bool is_complete; /* -nostdinc: all folders are named */
+};
+
+static void add(const char ***words, const char *word)
+{
+    size_t count = 0;
+    while ((*words)[count] != NULL)
+        count++;
+    *words = grown(*words, (count + 2) * sizeof **words);
+    (*words)[count] = word;
+    (*words)[count + 1] = NULL;
+}
+
+static const char **no_words(void)
+{
+    const char **words = grown(NULL, sizeof *words);
+    words[0] = NULL;
+    return words;
+}
+
+/* The value of an option that stands in the same word or in the next. */
+static const char *value(char ***word, const char *name)
+{
+    const char *rest;
+    if (!starts(**word, name, &rest))
+        return NULL;
+    return *rest ? rest : *++*word;
+}
+
+static void read_options(char **argv, struct options *found)
+{
+    *found = (struct options){.quote = no_words(), .bracket = no_words(), .system = no_words(),
+                              .include = no_words(), .maps = no_words(), .macros = no_words()};
+    for (char **word = argv + 1; *word != NULL; word++) {
+        const char *text = *word, *rest;
+        if (strcmp(text, "-o") == 0 || strcmp(text, "-x") == 0 || strcmp(text, "--param") == 0 ||
+            strcmp(text, "-T") == 0)
+            word++;
+        else if (strcmp(text, "-nostdinc") == 0)
+            found->is_complete = true;
+        else if (starts(text, "-Wp,-MMD,", &rest) && strchr(rest, ',') == NULL)
+            found->list = rest;
+        else if (starts(text, "-Wp,", &rest) || starts(text, "-imacros", &rest) ||
+                 starts(text, "-idirafter", &rest) || starts(text, "-iprefix", &rest) ||
+                 starts(text, "-iwith", &rest) || starts(text, "-isysroot", &rest) ||
+                 starts(text, "--sysroot", &rest) || starts(text, "-I-", &rest) ||
+                 starts(text, "-traditional", &rest) || starts(text, "-trigraphs", &rest) ||
+                 starts(text, "-ansi", &rest) || starts(text, "-A", &rest) ||
+                 starts(text, "-finput-charset", &rest) || starts(text, "-remap", &rest) ||
+                 starts(text, "-fpreprocessed", &rest) || starts(text, "-fdirectives", &rest) ||
+                 starts(text, "-Xpreprocessor", &rest) || starts(text, "-fpch", &rest) ||
+                 starts(text, "-undef", &rest) || starts(text, "-C", &rest))
+            cannot("option", text, strlen(text));
+        else if (starts(text, "-std=", &rest) && strncmp(rest, "gnu", 3) != 0)
+            cannot("option", text, strlen(text)); /* trigraphs, and what linux is */
+        else if (strcmp(text, "-Wundef") == 0)
+            warn_undefined();
+        else if ((rest = value(&word, "-include")) != NULL)
+            add(&found->include, rest);
+        else if ((rest = value(&word, "-isystem")) != NULL)
+            add(&found->system, rest);
+        else if ((rest = value(&word, "-iquote")) != NULL)
+            add(&found->quote, rest);
+        else if ((rest = value(&word, "-I")) != NULL)
+            add(&found->bracket, rest);
+        else if (starts(text, "-D", &rest) || starts(text, "-U", &rest)) {
+            if (*rest == 0)
+                cannot("option", text, 2);
+            add(&found->macros, text);
+        } else if (starts(text, "-fmacro-prefix-map=", &rest) ||
+                   starts(text, "-ffile-prefix-map=", &rest)) {
+            if (strchr(rest, '=') == NULL)
+                cannot("option", text, strlen(text));
+            add(&found->maps, rest);
+        }
+    }
+    if (!found->is_complete)
+        cannot("the compiler's own headers are looked for", "", 0);
+    /* The last one given counts first. */
+    size_t count = 0;
+    while (found->maps[count] != NULL)
+        count++;
+    for (size_t i = 0; i < count / 2; i++) {
+        const char *kept = found->maps[i];
+        found->maps[i] = found->maps[count - 1 - i];
+        found->maps[count - 1 - i] = kept;
+    }
+}
+
+static void emit(const struct piece *piece)
+{
+    if (piece->kind == T_PADDING)
+        return;
+    if (piece->kind == T_PUNCT && piece->code == 0 &&
+        !strchr("()[]{}<>.,;:?=+-*/%&|^~!", piece->punct))
+        cannot("character", piece->at, piece->length);
+    if (piece->kind == T_PUNCT && piece->code == CODE('#', '#'))
+        cannot("character", piece->at, piece->length);
+    struct token *token = new_token();
+    token->at = piece->at;
+    token->length = piece->length;
+    token->kind = piece->kind;
+    token->punct = piece->punct;
+    token->code = piece->code;
+    token->symbol = piece->symbol;
+}
+
+static void run(struct file *file)
+{
+    enter_file(file);
+    for (;;) {
+        struct piece piece = next_piece();
+        if (piece.kind == T_END)
+            break;
+        emit(&piece);
+    }
+    if (input != NULL)
+        cannot("it ends within a file", file->path, strlen(file->path));
+}
+
+const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(const char *))
+{
+    struct options options;
+    if (setjmp(give_up) != 0)
+        return why;
+    prepare();
+    ask_compiler = ask;
+    read_options(argv, &options);
+    prefix_maps = options.maps;
+    search = (struct search){options.quote, options.bracket, options.system};
+    define_builtins();
+    const char *known = ask("");
+    if (known == NULL)
+        cannot("the compiler does not tell", "its macros", 10);
+    struct file builtin = {.path = "<built-in>", .at = known, .end = known + strlen(known),
+                           .is_listed = true};
+    run(&builtin);
+    for (const char **macro = options.macros; *macro != NULL; macro++) {
+        if ((*macro)[1] == 'D')
+            define_text(*macro + 2);
+        else
+            undefine_text(*macro + 2);
+    }
+    main_file = open_file(source, (u32)strlen(source), false);
+    if (main_file == NULL)
+        cannot("no such file", source, strlen(source));
+    list_header(main_file);
+    for (const char **include = options.include; *include != NULL; include++) {
+        struct file *file = find_header(*include, (u32)strlen(*include), true, NULL);
+        if (file == NULL)
+            cannot("no such file", *include, strlen(*include));
+        run(file);
+    }
+    run(main_file);
+    end_tokens();
+    if (options.list != NULL && !write_list(options.list))
+        cannot("cannot be written", options.list, strlen(options.list));
+    return NULL;
+}

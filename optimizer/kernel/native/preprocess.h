@@ -1,0 +1,114 @@
+/* The preprocessor: what its parts share (see preprocess.c). */
+#ifndef PREPROCESS_H
+#define PREPROCESS_H
+
+#include "unit.h"
+
+/* Kinds of tokens that end with preprocessing; the others are those of enum kind. */
+enum { T_PADDING = T_PUNCT + 1, T_PARAMETER };
+
+enum {
+    F_WHITE = 1,      /* white space before it */
+    F_LINE_START = 2, /* the first of its line */
+    F_NO_EXPAND = 4,  /* its macro was being expanded: it stays a name for good */
+    F_PASTE = 8,      /* ## follows */
+    F_STRINGIFY = 16, /* a parameter behind # */
+    F_SOURCE = 32,    /* padding that stands for a token: F_WHITE is that token's */
+};
+
+struct piece { /* a preprocessing token */
+    const char *at;
+    u32 length;
+    unsigned char kind, flags;
+    char punct;          /* as in struct token */
+    unsigned short code; /* likewise; a parameter: its number */
+    struct symbol *symbol;
+    const char *where; /* the place in a file that __LINE__ is of */
+};
+
+struct pieces {
+    struct piece *at;
+    u32 count, room;
+};
+
+enum builtin {
+    NOT_BUILTIN, BUILTIN_LINE, BUILTIN_FILE, BUILTIN_BASE_FILE, BUILTIN_COUNTER, BUILTIN_PRAGMA,
+    BUILTIN_ATTRIBUTE, BUILTIN_BUILTIN, BUILTIN_INCLUDE, BUILTIN_ODD,
+};
+
+struct macro {
+    enum builtin builtin;
+    bool takes_arguments, is_variadic, is_odd;
+    bool disabled; /* it is being expanded */
+    u32 parameters;
+    struct piece *body;
+    u32 count;
+};
+
+struct file {
+    const char *path; /* as the compiler would spell it */
+    u32 folder;       /* length of the path up to the last slash, the slash included */
+    const char *at, *end;
+    bool is_missing, is_listed, is_system;
+    struct symbol *guard; /* the whole file counts only while this is no macro */
+};
+
+struct input { /* a file being read */
+    struct file *file;
+    const char *at, *end;
+    bool line_start;
+    u32 conditions; /* how many were open when it was entered */
+    struct symbol *guard;
+    u32 guard_depth;
+    enum { GUARD_AHEAD, GUARD_OPEN, GUARD_CLOSED, GUARD_NONE } guarded;
+};
+
+/* lexer.c: a file's text as pieces */
+extern struct input *input;
+extern bool in_directive;
+extern enum arguments { NO_ARGUMENTS, BEFORE_ARGUMENTS, IN_ARGUMENTS } arguments;
+_Noreturn void cannot(const char *what, const char *about, size_t length);
+void add_piece(struct pieces *pieces, const struct piece *piece);
+void read_piece(struct piece *piece);
+bool read_text(const char *at, u32 length, struct piece *piece); /* whether it is just one */
+const char *skip_line(const char *at);
+const char *skip_white(const char *at);
+
+/* files.c: where headers are */
+extern struct file *main_file;
+struct search {
+    const char **quote, **bracket; /* folders, ended by NULL; the quote's come first */
+    const char **system;
+};
+extern struct search search;
+struct file *open_file(const char *path, u32 length, bool is_system);
+struct file *find_header(const char *name, u32 length, bool quoted, const struct file *from);
+void list_header(struct file *file);
+bool write_list(const char *path);
+u32 line_of(const char *where);
+
+/* macros.c: definitions and expansion */
+extern int prevent_expansion;
+void define(void);
+void define_text(const char *text);
+void undefine_text(const char *name);
+void define_builtins(void);
+struct piece next_piece(void);
+void pragma_operator(void);
+
+/* conditions.c: the expressions of #if */
+bool condition(void);
+bool is_builtin(const struct symbol *symbol);
+void warn_undefined(void);
+
+/* directives.c */
+void read_input(struct piece *piece); /* the next piece outside of macros; directives are obeyed */
+void enter_file(struct file *file);
+void pragma(const char *at, const char *end);
+const struct piece *header_name(bool *quoted, const char **name, u32 *length);
+
+/* cc.c: what the compiler itself says */
+extern const char *(*ask_compiler)(const char *question);
+extern const char *const *prefix_maps; /* old=new, ended by NULL, the one that counts first */
+
+#endif
