@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optimizer.errors import MemtotalError
 from optimizer.search.batch import Batch, Needs
+from optimizer.search.consequences import Consequences
 from optimizer.search.knowledge import PAGE_KB, Belief, Failure, Knowledge, Observation
 from optimizer.search.space import Candidate, Change, Space
 
@@ -184,16 +185,10 @@ class _Asking:
         self._beliefs = beliefs
         self._rank = rank
         self._start = space.start
+        self._consequences = Consequences(space, known, self._saving)
         # What was worked out for the savers serves for the rest.
         self._batches: dict[tuple[Change, ...], list[_Rated]] = {}
         self._pending = {change for params in running for change in known.changes(params)}
-        self._base = {
-            # What fell with another option may have no value of its own any more (a choice that is
-            # not visible); it cannot be asked for, and follows from the rest.
-            name: value
-            for name, value in known.best.items()
-            if value != self._start[name] and value in space.candidate(name).values
-        }
 
     def next(self) -> dict[str, str] | None:
         """The params to try, None when nothing is left."""
@@ -204,8 +199,10 @@ class _Asking:
             if not self._space.lost(params):
                 return params
         for doubted in self._doubts():
-            params, made = self._made(doubted)
-            wanted = made.issuperset(doubted) and not self._unwanted(doubted, params, made)
+            params, made = self._consequences.made(doubted)
+            wanted = made.issuperset(doubted) and not self._consequences.unwanted(
+                doubted, params, made
+            )
             if wanted and not self._space.lost(params):
                 return params
         return None
@@ -228,10 +225,14 @@ class _Asking:
         is added to the moves refused by Kconfig, or to the candidates to pass over this time."""
         left = list(batch)
         while left:
-            params, made = self._made(left)
+            params, made = self._consequences.made(left)
             if not made and len(left) == len(batch):
                 break
-            if unwanted := set(left) if not made else self._unwanted(left, params, made):
+            if (
+                unwanted := set(left)
+                if not made
+                else self._consequences.unwanted(left, params, made)
+            ):
                 refused.update(unwanted)
                 left = [move for move in left if move not in refused]
             elif self._known.fails(made) or self._space.lost(params):
@@ -248,54 +249,6 @@ class _Asking:
             worst = max(left, key=lambda move: (self._known.risk(move), self._order(move)))
             passed_over.add(worst[0])
         return None, left
-
-    def _made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change]]:
-        """The params that ask for the batch on top of the best, and the changes that come of it:
-        none when that was tried before.
-
-        What Kconfig would refuse is not asked for.
-        """
-        asked = self._base | dict(batch)
-        effective = self._space.effective(self._space.baseline | asked)
-        taken = {name: value for name, value in asked.items() if effective[name] == value}
-        made = self._known.changes(effective) - self._known.changes(self._known.best)
-        return self._space.baseline | taken, set() if self._known.seen(effective) else made
-
-    def _unwanted(
-        self, moves: Collection[Change], params: Mapping[str, str], made: Collection[Change]
-    ) -> set[Change]:
-        """Of moves that were asked for together, those that Kconfig does not make, or that have it
-        take back options that save as much: without PARTITION_ADVANCED there is no prompt to drop
-        EFI_PARTITION by, and it is on again."""
-        found: set[Change] = set()
-        for idle in (one for one in moves if one not in made):
-            in_its_way: list[Change] = []
-            if self._is_made([idle], idle):
-                others = (one for one in moves if one != idle)
-                in_its_way = [one for one in others if not self._is_made([one, idle], idle)]
-            outweighed = sum(map(self._saving, in_its_way)) < self._saving(idle)
-            found.update(in_its_way if in_its_way and outweighed else [idle])
-        if self._undone(params):
-            for move in moves:
-                undone = self._undone(self._space.baseline | self._base | dict([move]))
-                if undone and sum(map(self._saving, undone)) >= self._saving(move):
-                    found.add(move)
-        return found
-
-    def _is_made(self, moves: Collection[Change], wanted: Change) -> bool:
-        """Whether Kconfig makes one of the moves when all of them are asked for."""
-        asked = self._space.baseline | self._base | dict(moves)
-        return self._space.effective(asked)[wanted[0]] == wanted[1]
-
-    def _undone(self, params: Mapping[str, str]) -> list[Change]:
-        """Which options that the best drops are as at the start with those params.
-
-        What was turned on and falls with its parent is another matter: the parent saves more.
-        """
-        effective = self._space.effective(params)
-        made = self._known.changes(self._known.best)
-        dropped = (name for name, value in sorted(made) if value == "n")
-        return [(name, "n") for name in dropped if effective[name] == self._start[name]]
 
     def _order(self, move: Change) -> int:
         return self._rank[move[0]]
@@ -440,7 +393,7 @@ class _Asking:
             measured = self._known.gains.get((name, value), (-1.0, 0))[0] >= 0
             if surely or measured or self._known.surely_saves((name, value)):
                 continue
-            asked = {one: other for one, other in self._base.items() if one != name}
+            asked = {one: other for one, other in self._consequences.base.items() if one != name}
             params = self._space.baseline | asked
             if not self._known.seen(self._space.effective(params)):
                 yield params
