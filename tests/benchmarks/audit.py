@@ -472,7 +472,7 @@ def audit(asked: argparse.Namespace, screen: Console) -> bool:
         UserError: no such study or folder, or the tree is not what it was.
         MachineFault: the disk is full or broken.
     """
-    settings = load_study(asked.study)
+    settings, progress = load_study(asked.study), Console(stderr=True)
     if not (asked.folder / "trials.db").is_file():
         raise UserError(f"There is no {asked.folder / 'trials.db'}.", "Name a study's folder.")
     base = workshop.defconfig_path(settings).read_text(encoding="utf-8")
@@ -482,7 +482,7 @@ def audit(asked: argparse.Namespace, screen: Console) -> bool:
             trips = []
             for trip in round_trips(plain, asked.folder, some_trials(database, asked.trials), base):
                 word = "differs" if trip.defconfig or trip.fragment else "identical"
-                screen.print(f"trial {trip.trial}: exports {word}")
+                progress.print(f"trial {trip.trial}: exports {word}")
                 trips.append(trip)
             show_round_trips(trips, screen)
             wanted = some_savings(database, asked.options)
@@ -495,7 +495,7 @@ def audit(asked: argparse.Namespace, screen: Console) -> bool:
             ]
             missing = sides.missing(numbers)
             for index, same in enumerate(missing, 1):
-                screen.print(f"building trial {same[0].number}: {index} of {len(missing)} ...")
+                progress.print(f"building trial {same[0].number}: {index} of {len(missing)} ...")
                 sides.build(same)
             savings = [compared(pair, saved, sides) for pair, saved in wanted]
             show_savings(savings, screen)

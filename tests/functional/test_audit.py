@@ -69,18 +69,18 @@ def test_exports_and_savings_hold_and_nothing_is_built_twice(measured: World) ->
     assert first.returncode == 0, first.stdout + first.stderr
     assert "4 trials, 0 do not come to the same .config" in first.stdout
     assert "3 options, 0 differ" in first.stdout
-    assert first.stdout.count("building trial") >= 3
+    assert first.stderr.count("building trial") >= 3
     kept = measured.folder / "audit.jsonl"
     lines = [line for line in kept.read_text().splitlines() if line]
-    assert len(lines) == first.stdout.count("building trial")
+    assert len(lines) == first.stderr.count("building trial")
     # What was cut short while it was written is built again, and that alone.
     kept.write_text("\n".join(lines)[:-40])
     again = of(measured, "--trials", 0)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("building trial") == 1
+    assert again.stderr.count("building trial") == 1
     assert "3 options, 0 differ" in again.stdout
     assert not (measured.cache / "audit-plain/out").exists()
-    assert "building trial" not in of(measured, "--trials", 0).stdout
+    assert "building trial" not in of(measured, "--trials", 0).stderr
 
 
 def test_a_saving_that_is_not_so_is_seen(measured: World) -> None:
