@@ -76,6 +76,28 @@ __LINE__ here)), S(forth(
 __LINE__)) };
 int lines[] = { here, 0 + here,
 __LINE__ };""",
+    "line numbers of names from other macros": """
+#define same(x) x
+#define alias same
+#define opened same(
+#define warn(x) x __LINE__
+const char *unit[] = { S(1), alias(S2(
+__LINE__)), opened S2(__LINE__
+warn(2)
+)), same(alias(S2(
+warn(3)))), alias
+(S2(__LINE__)) };
+int lines[] = { alias(__LINE__ +
+__LINE__ + alias(
+__LINE__)), opened
+__LINE__) };""",
+    "white space around builtin macros": """
+#define left( a)a
+#define pasted(a, v...) ,##v''#v
+#define put(...)pasted(,__VA_ARGS__))
+const char *unit[] = { S(left( __LINE__)), S(left(__LINE__ )), S((__LINE__)) };""",
+    "pragmas in strings": """
+const char *unit[] = { S2(a _Pragma("GCC diagnostic push") b), "c" };""",
     "files and counters": """
 #include "sub/two.h"
 const char *unit[] = { __FILE__, __BASE_FILE__, two };
@@ -149,7 +171,7 @@ CONDITIONS = (
     *("1 + 2 * 3 == 7", "(1 ? 2 : 3) == 2", "-1 > 0u", "-1 < 0", "1 << 3 == 8", "-8 >> 1 == -4"),
     *("~0 == -1", "0x10 == 020 && 16 == 0b10000", "10 % 4 == 2", "-7 / 2 == -3", "5 & 3 | 8 ^ 1"),
     *("0 && 1 / 0", "1 || 1 / 0", "!defined X", "defined(A) && A == 3", "B(2) == 4", "unknown"),
-    *("'a' == 97", "18446744073709551615u == -1", "0xffffffffffffffff > 0", "1 ? 0 : 1 / 0"),
+    *("7 == 007", "18446744073709551615u == -1", "0xffffffffffffffff > 0", "1 ? 0 : 1 / 0"),
     *("(2 > 1) + (3 >= 3) + (1 < 2) + (1 <= 0) + (1 != 1) == 3", "B (B(1)) == 4", "C"),
     *("- - 1 == 1", "1 << 62 > 0", "0x7fffffffffffffff + 1 < 0", "A - 3 ? 1 : 0", "defined B"),
 )
@@ -220,6 +242,11 @@ def test_conditions_come_out_as_the_compilers(bench: Bench) -> None:
         ("int unit<:1:> = <% 1 %>;", "compiled-whole"),
         ("int un\\\nit;", "token cut"),
         ("#ident \"me\"\nint unit;", "directive"),
+        ("#if 'a' > 0\nint unit;\n#endif", "condition"),
+        ("#define noreturn x\n#if !__has_attribute(noreturn)\nint unit;\n#endif", "condition"),
+        ("#define F\\\n(x) x\nint F(unit);", "token cut"),
+        ("int unit; // here \\ \nint not_here;", "white space"),
+        ("int unit; /* *\\\n/ int more;", "comment"),
     ],
 )  # fmt: skip
 def test_what_kernels_do_not_use_is_left_to_the_compiler(
@@ -252,6 +279,35 @@ def test_tokens_that_are_not_the_compilers_are_not_trusted_again(bench: Bench) -
     assert said[0] == "compiled unit.o int for extern"
     assert said[1] == "compiled unit.o its tokens were not the compiler's"
     assert said[2] == "reused unit.o its tokens were not the compiler's"
+
+
+def test_what_was_not_compared_is_not_stored(bench: Bench) -> None:
+    # A compiler whose preprocessor is killed half way, without a word.
+    other, real = (
+        bench.folder / "compiler",
+        shutil.which(f"{PREFIX}gcc", path=environment()["PATH"]),
+    )
+    other.write_text(
+        '#!/bin/sh\ncase " $* " in *" -E "*"unit.c "*) echo "int z;"; kill -9 $$;; esac\n'
+        f'exec {real} "$@"\n'
+    )
+    other.chmod(0o755)
+    log = bench.folder / "log"
+    env = bench.objects.environment(environment(), log) | {"MEMTOTAL_COMPILER": str(other)}
+    (bench.folder / "unit.c").write_text("int a;\n")
+    for _time in range(2):
+        log.unlink(missing_ok=True)
+        argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+        subprocess.run(argv, cwd=bench.folder, env=env, check=True)
+        assert (bench.folder / "unit.o").read_bytes() == bench.really_compile("int a;\n")
+        assert log.read_text() == "compiled unit.o the compiler's preprocessor failed\n"
+
+
+def test_a_number_too_large_is_not_cut_to_another(bench: Bench) -> None:
+    source = "#if NUMBER > 0\nint unit;\n#else\nint other;\n#endif\n"
+    for number in ("0", "18446744073709551615", "99999999999999999999"):
+        made = bench.compile(source, f"-DNUMBER={number}")
+        assert made.bytes == bench.really_compile(source, f"-DNUMBER={number}")
 
 
 PIECES = ("f", "f(", ")", ",", "(", "g", "h", "1", "+", "a", "#b", "e", "f(1)", "k(2,3)", "k", "S(")

@@ -149,6 +149,7 @@ static bool is_preprocessors(const char *option)
 {
     return starts(option, "-I") || starts(option, "-D") || starts(option, "-U") ||
            starts(option, "-Wp,") || starts(option, "-include") || starts(option, "-isystem") ||
+           starts(option, "-iquote") ||
            strcmp(option, "-nostdinc") == 0 || strcmp(option, "-c") == 0;
 }
 
@@ -410,21 +411,26 @@ static const char *ask(const char *question)
     char **asked = grown(NULL, (size_t)(count + 8) * sizeof *asked);
     asked[put++] = asked_argv[0];
     for (char **arg = asked_argv + 1; *arg != NULL; arg++) {
-        if (strcmp(*arg, "-o") == 0 || (takes_value(*arg) && is_preprocessors(*arg)))
-            arg++;
-        else if (!is_preprocessors(*arg) && (*arg)[0] == '-') {
-            asked[put++] = *arg;
-            digest_add(digest, *arg, strlen(*arg) + 1);
+        bool has_value = strcmp(*arg, "-o") == 0 || takes_value(*arg);
+        bool is_wanted = (*arg)[0] == '-' && strcmp(*arg, "-o") != 0 &&
+                         (!is_preprocessors(*arg) || strcmp(*arg, "-nostdinc") == 0);
+        for (int i = 0; i < 1 + has_value; i++) {
+            if (is_wanted) {
+                asked[put++] = arg[i];
+                digest_add(digest, arg[i], strlen(arg[i]) + 1);
+            }
         }
+        arg += has_value;
     }
     digest_end(digest, key);
     if (store_read(store, key, &known)) {
         text_add(&answer, known.at, known.length);
     } else {
         int text = memfd_create("question", MFD_CLOEXEC);
+        int said = memfd_create("said", MFD_CLOEXEC);
         char *const last[] = {"-E", *question ? "-P" : "-dM", "-x", "c", "-", NULL};
         memcpy(asked + put, last, sizeof last);
-        if (text < 0 || write(text, question, strlen(question)) != (ssize_t)strlen(question) ||
+        if (text < 0 || said < 0 || write(text, question, strlen(question)) != (ssize_t)strlen(question) ||
             lseek(text, 0, SEEK_SET) != 0 || pipe2(pipes, O_CLOEXEC) != 0)
             return NULL;
         pid_t child = fork();
@@ -433,9 +439,11 @@ static const char *ask(const char *question)
         if (child == 0) {
             dup2(text, 0);
             dup2(pipes[1], 1);
+            dup2(said, 2);
             run_compiler(asked);
         }
         close(text);
+        close(said);
         close(pipes[1]);
         if (!read_output(child, pipes[0], &answer))
             return NULL;
@@ -499,8 +507,11 @@ int main(int argc, char **argv)
         return 0;
     }
     /* What is stored has to be named by what the compiler reads, not by what we think it does. */
-    if (is_own && preprocess(argv, &call, &source) &&
-        !is_text_of_tokens(source.at, source.length)) {
+    if (is_own && !preprocess(argv, &call, &source)) {
+        note("compiled", call.object, "the compiler's preprocessor failed");
+        run_compiler(argv);
+    }
+    if (is_own && !is_text_of_tokens(source.at, source.length)) {
         add_to_list(store, UNLIKE, call.object);
         note(checks ? "UNLIKE" : "compiled", call.object, token_difference());
         compile(argv, &code);

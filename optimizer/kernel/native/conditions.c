@@ -1,5 +1,6 @@
 /* The expressions of #if and #elif: 64 bits wide, as the C standard has them. */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,7 +72,8 @@ bool is_builtin(const struct symbol *symbol)
     struct text question = {0};
     text_add(&question, "#ifdef ", 7);
     text_add(&question, symbol->at, symbol->length);
-    text_add(&question, "\n1\n#else\n0\n#endif\n", 22);
+    static const char rest[] = "\n1\n#else\n0\n#endif\n";
+    text_add(&question, rest, sizeof rest);
     const char *answer = ask_compiler(question.at);
     if (answer == NULL || (*answer != '0' && *answer != '1'))
         cannot("the compiler does not tell", symbol->at, symbol->length);
@@ -89,7 +91,7 @@ static struct value asked(const struct piece *what)
     advance();
     text_add(&question, what->at, what->length);
     text_add(&question, "(", 1);
-    if (now.kind != T_IDENT)
+    if (now.kind != T_IDENT || now.symbol->macro != NULL)
         cannot("condition", now.at, now.length);
     text_add(&question, now.at, now.length);
     text_add(&question, ")", 2);
@@ -139,23 +141,17 @@ static struct value number(void)
     } else if (text[0] == '0') {
         base = 8;
     }
+    errno = 0;
     struct value value = {strtoull(digits, &past, base), false};
-    value.is_unsigned = (base != 10 && value.bits >> 63);
+    value.is_unsigned = value.bits >> 63;
+    if (errno != 0 || (base == 10 && value.is_unsigned && (*past | 32) != 'u'))
+        cannot("number", now.at, now.length); /* the compiler has something to say */
     for (; *past != 0; past++) {
         if ((*past | 32) == 'u')
             value.is_unsigned = true;
         else if ((*past | 32) != 'l')
             cannot("number", now.at, (size_t)(end - at));
     }
-    advance();
-    return value;
-}
-
-static struct value character(void)
-{
-    if (now.length != 3 || now.at[1] == '\\' || (unsigned char)now.at[1] >= 128)
-        cannot("character", now.at, now.length);
-    struct value value = signed_value((u64)now.at[1]);
     advance();
     return value;
 }
@@ -185,8 +181,6 @@ static struct value unary(void)
     struct value value;
     if (now.kind == T_NUMBER)
         return number();
-    if (now.kind == T_CHAR)
-        return character();
     if (now.kind == T_IDENT)
         return name();
     if (now.kind != T_PUNCT)
@@ -244,13 +238,10 @@ static int precedence(void)
 
 static u64 shifted(struct value value, struct value by, bool left)
 {
-    int64_t count = (int64_t)by.bits;
-    if (!by.is_unsigned && count < 0) {
+    bool is_back = !by.is_unsigned && by.bits >> 63;
+    u64 count = is_back ? -by.bits : by.bits;
+    if (is_back)
         left = !left;
-        count = -count;
-    } else if (by.is_unsigned && by.bits > 64) {
-        count = 64;
-    }
     bool fills = !value.is_unsigned && (int64_t)value.bits < 0;
     if (count >= 64)
         return left || !fills ? 0 : ~(u64)0;

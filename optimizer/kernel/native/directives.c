@@ -101,6 +101,8 @@ static void skip_groups(void)
         while (class_of[(unsigned char)*at] & 3)
             at++;
         u32 length = (u32)(at - word);
+        if (*at == '\\')
+            cannot("a directive's name cut by the end of a line", word, length);
         if (is_word(word, length, "if") || is_word(word, length, "ifdef") ||
             is_word(word, length, "ifndef")) {
             nested++;
@@ -230,7 +232,7 @@ static void obey(void)
         define();
     } else if (is_word(at, length, "undef")) {
         struct symbol *symbol = macro_name();
-        if (symbol->macro != NULL && (symbol->macro->builtin || symbol->macro->disabled))
+        if (symbol->macro != NULL && symbol->macro->builtin)
             cannot("#undef", symbol->at, symbol->length);
         symbol->macro = NULL;
     } else if (is_word(at, length, "include")) {

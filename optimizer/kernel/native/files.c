@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,13 +24,17 @@ static bool read_whole(const char *path, struct file *file)
     static size_t room;
     size_t length = 0;
     int from = open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0 && errno != ENOENT && errno != ENOTDIR)
+        cannot(strerror(errno), path, strlen(path));
     if (from < 0)
         return false;
     for (;;) {
         if (room - length < 1u << 18)
             buffer = grown(buffer, room += 1u << 20);
         ssize_t got = read(from, buffer + length, room - length);
-        if (got < 0) { /* a folder, as a rule */
+        if (got < 0) {
+            if (errno != EISDIR)
+                cannot(strerror(errno), path, strlen(path));
             close(from);
             return false;
         }
@@ -57,7 +62,10 @@ static bool is_folder(const char *path, size_t length)
         char *kept = arena(length + 1);
         memcpy(kept, path, length);
         symbol->at = kept;
-        symbol->file = stat(kept, &about) == 0 && S_ISDIR(about.st_mode) ? &folder : &missing;
+        bool found = stat(kept, &about) == 0;
+        if (!found && errno != ENOENT && errno != ENOTDIR)
+            cannot(strerror(errno), path, length);
+        symbol->file = found && S_ISDIR(about.st_mode) ? &folder : &missing;
     }
     return !symbol->file->is_missing;
 }
@@ -107,10 +115,12 @@ static struct file *first_in(const char **folders, const char *name, u32 length,
 struct file *find_header(const char *name, u32 length, bool quoted, const struct file *from)
 {
     struct file *found = NULL;
-    if (length > 0 && name[0] == '/')
+    if (length == 0 || name[length - 1] == '/' || memchr(name, '<', length) != NULL)
+        cannot("the name of a header", name, length); /* keys of ours have such names */
+    if (name[0] == '/')
         return open_file(name, length, from != NULL && from->is_system);
     if (quoted) {
-        found = open_in(from ? from->path : "", from ? from->folder : 0, name, length,
+        found = open_in(from ? from->path : "./", from ? from->folder : 2, name, length,
                         from != NULL && from->is_system);
         if (found == NULL)
             found = first_in(search.quote, name, length, false);

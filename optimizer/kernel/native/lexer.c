@@ -41,13 +41,15 @@ static inline u32 splice(const char *at)
         return 0;
     if (at[1] == '\n')
         return 2;
-    return at[1] == '\r' && at[2] == '\n' ? 3 : 0;
+    if (class_at(at + 1) == 4 && at[1 + strspn(at + 1, " \t\f\v\r")] == '\n')
+        cannot("white space behind a backslash", at, 2);
+    return 0;
 }
 
 static const char *block_comment(const char *at)
 {
-    const char *end = strstr(at + 2, "*/");
-    if (end == NULL)
+    const char *end = strstr(at + 2, "*/"), *cut = strstr(at + 2, "*\\");
+    if (end == NULL || (cut != NULL && cut < end && splice(cut + 1)))
         cannot("comment without an end", at, strcspn(at, "\n"));
     return end + 2;
 }
@@ -81,6 +83,8 @@ const char *skip_white(const char *at)
 {
     for (;;) {
         u32 joined;
+        if (*at == '\r' && at[1] != '\n')
+            cannot("a carriage return", at, 1);
         if (class_at(at) == 4 && *at != '\n')
             at++;
         else if ((joined = splice(at)) != 0)
@@ -125,6 +129,7 @@ static const char *past_name(const char *at)
 
 static const char *past_number(const char *at)
 {
+    const char *start = at;
     bool hexadecimal = at[0] == '0' && (at[1] | 32) == 'x';
     at++;
     for (;;) {
@@ -133,7 +138,7 @@ static const char *past_number(const char *at)
             if (before != 'e' && before != 'p')
                 return at;
             if (before == 'e' && hexadecimal)
-                cannot("number", at - 3, 6);
+                cannot("number", start, (size_t)(at - start));
             at++;
         } else if ((class_at(at) & 3) || *at == '.') {
             at++;
@@ -225,7 +230,7 @@ static const char *take(const char *at, struct piece *piece)
     if (is_quoted && memchr(start, '\n', piece->length) != NULL)
         unite(piece);
     u32 joined = splice(at);
-    if (joined && ((class_at(at + joined) & 3) || strchr("#=<>&|+-.:*/%\"'\\", at[joined])))
+    if (joined && ((class_at(at + joined) & 3) || strchr("#=<>&|+-.:*/%\"'\\(", at[joined])))
         cannot("token cut by the end of a line", start, piece->length);
     return at;
 }

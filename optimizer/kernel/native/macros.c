@@ -24,6 +24,10 @@ static struct piece ahead;
 static bool is_ahead;
 int prevent_expansion;
 static u32 counter;
+static int keep_pragmas; /* in an argument: what they are in is made into a string yet, perhaps */
+/* The place of all that is read from the file now; NULL: its own. That is so in the arguments of a
+ * macro whose name came from another's body: they are where the outermost name is. */
+static const char *arguments_where;
 
 static void push(struct macro *macro, const struct piece *at, u32 count, const char *where)
 {
@@ -164,42 +168,32 @@ void define(void)
     struct macro *before = name.symbol->macro;
     if (before != NULL && before->builtin == BUILTIN_ODD && !is_builtin(name.symbol))
         before = NULL;
-    if (before != NULL && (before->builtin || before->disabled || !same_body(before, macro)))
+    if (before != NULL && (before->builtin || !same_body(before, macro)))
         cannot("defined anew", name.at, name.length);
     name.symbol->macro = macro;
-}
-
-static void with_text(const char *text, void (*act)(void))
-{
-    struct file file = {.path = "an option"};
-    struct input *outer = input, made = {.file = &file};
-    u32 length = (u32)strlen(text);
-    char *kept = arena(length + 4);
-    memcpy(kept, text, length);
-    kept[length] = '\n';
-    made.at = kept;
-    made.end = kept + length + 1;
-    input = &made;
-    in_directive = true;
-    act();
-    in_directive = false;
-    input = outer;
 }
 
 /* An option -D: name or name=body. */
 void define_text(const char *text)
 {
+    struct file file = {.path = "an option"};
+    struct input *outer = input, made = {.file = &file};
     u32 length = (u32)strlen(text);
-    char *line = arena(length + 4);
-    memcpy(line, text, length + 1);
+    char *line = arena(length + 8);
+    memcpy(line, text, length);
     char *equals = strchr(line, '=');
-    if (equals != NULL)
-        *equals = ' ';
-    else
-        memcpy(line + length, " 1", 3);
     if (strchr(line, '\n') != NULL)
         cannot("an option", text, length);
-    with_text(line, define);
+    if (equals != NULL)
+        *equals = ' ';
+    strcpy(line + length, equals != NULL ? "\n" : " 1\n");
+    made.at = line;
+    made.end = line + strlen(line);
+    input = &made;
+    in_directive = true;
+    define();
+    in_directive = false;
+    input = outer;
 }
 
 void undefine_text(const char *name)
@@ -283,6 +277,7 @@ static void expand(struct argument *argument)
         return;
     prevent_expansion = 0;
     arguments = NO_ARGUMENTS;
+    keep_pragmas++;
     push(NULL, argument->plain.at, argument->plain.count, NULL);
     lists[depth].is_argument = true;
     u32 bottom = depth;
@@ -295,6 +290,7 @@ static void expand(struct argument *argument)
     if (depth != bottom)
         cannot("a macro's argument", argument->plain.at->at, argument->plain.at->length);
     pop();
+    keep_pragmas--;
     prevent_expansion = prevented;
     arguments = outer;
 }
@@ -407,7 +403,6 @@ static bool push_text(const char *text, unsigned char kind, const struct piece *
     strcpy(kept, text);
     *made = (struct piece){.kind = kind, .at = kept, .length = (u32)strlen(text)};
     made->where = name->where;
-    made->flags = name->flags & F_WHITE;
     push(NULL, made, 1, NULL);
     return true;
 }
@@ -428,6 +423,25 @@ static void file_name(const char *path, char text[8200])
     snprintf(text, 8200, "\"%s%s\"", put, end);
 }
 
+/* _Pragma("..."): only of what says nothing of code. */
+static void pragma_operator(void)
+{
+    struct piece parts[3];
+    for (int i = 0; i < 3; i++) {
+        do
+            parts[i] = next_piece();
+        while (parts[i].kind == T_PADDING);
+        if (parts[i].kind == T_END)
+            cannot("_Pragma", "", 0);
+    }
+    static const char harmless[] = "\"GCC diagnostic ";
+    if (parts[0].punct != '(' || parts[1].kind != T_STRING || parts[2].punct != ')' ||
+        parts[1].length < sizeof harmless ||
+        memcmp(parts[1].at, harmless, sizeof harmless - 1) != 0)
+        cannot("_Pragma", parts[1].at, parts[1].length);
+    push(NULL, NULL, 0, NULL);
+}
+
 static bool expand_builtin(const struct macro *macro, const struct piece *name)
 {
     char text[8200];
@@ -441,12 +455,16 @@ static bool expand_builtin(const struct macro *macro, const struct piece *name)
         snprintf(text, sizeof text, "%u", counter++);
         return push_text(text, T_NUMBER, name);
     case BUILTIN_FILE:
+        if (input->file->is_system) /* the compiler shortens their paths */
+            break;
         file_name(input->file->path, text);
         return push_text(text, T_STRING, name);
     case BUILTIN_BASE_FILE:
         file_name(main_file->path, text);
         return push_text(text, T_STRING, name);
     case BUILTIN_PRAGMA:
+        if (keep_pragmas || in_directive)
+            return false;
         pragma_operator();
         return true;
     case BUILTIN_ATTRIBUTE:
@@ -461,22 +479,6 @@ static bool expand_builtin(const struct macro *macro, const struct piece *name)
     cannot("builtin macro", name->at, name->length);
 }
 
-/* _Pragma("..."): only of what says nothing of code. */
-void pragma_operator(void)
-{
-    struct piece parts[3];
-    for (int i = 0; i < 3; i++)
-        do
-            parts[i] = next_piece();
-        while (parts[i].kind == T_PADDING);
-    static const char harmless[] = "\"GCC diagnostic ";
-    if (parts[0].punct != '(' || parts[1].kind != T_STRING || parts[2].punct != ')' ||
-        parts[1].length < sizeof harmless ||
-        memcmp(parts[1].at, harmless, sizeof harmless - 1) != 0)
-        cannot("_Pragma", parts[1].at, parts[1].length);
-    push(NULL, NULL, 0, NULL);
-}
-
 /* Starts the expansion; false when the name of a macro with arguments stands alone. */
 static bool enter(struct macro *macro, const struct piece *name)
 {
@@ -489,8 +491,9 @@ static bool enter(struct macro *macro, const struct piece *name)
         return true;
     }
     enum arguments outer = arguments;
+    const char *outer_where = arguments_where;
     struct piece pad = {0}, piece;
-    bool padded = false;
+    bool padded = false, in_list = depth > 0;
     prevent_expansion++;
     arguments = BEFORE_ARGUMENTS;
     for (;;) {
@@ -522,12 +525,15 @@ static bool enter(struct macro *macro, const struct piece *name)
         return false;
     }
     arguments = IN_ARGUMENTS;
+    if (in_list)
+        arguments_where = name->where;
     struct argument *given = calloc(macro->parameters + 1, sizeof *given);
     if (given == NULL)
         abort();
     u32 count = collect(macro, name, given);
     prevent_expansion--;
     arguments = outer;
+    arguments_where = outer_where;
     if (count < macro->parameters && !(macro->is_variadic && count + 1 == macro->parameters))
         cannot("too few arguments", name->at, name->length);
     if (macro->is_variadic &&
@@ -588,6 +594,8 @@ struct piece next_piece(void)
                 is_ahead = false;
             } else {
                 read_input(&piece);
+                if (arguments_where != NULL && !in_directive)
+                    piece.where = arguments_where;
             }
         } else if (list->at < list->end) {
             piece = *list->at++;

@@ -2,9 +2,12 @@
  *
  * The compiler takes a tenth of a second to preprocess a unit, most of it to start and to print
  * megabytes that are read again. Here headers are read once a unit, files whose guard is set not at
- * all, and the tokens go straight to the reduction. Only what kernels use is understood; everything
- * else ends it, and the compiler's own is asked. What it gives is compared with the compiler's
- * whenever an object is compiled (cc.c), so a difference is found before it can be stored.
+ * all, and the tokens go straight to the reduction.
+ *
+ * Only what kernels use is understood. What is not must end it (cannot()), and the compiler's own is
+ * asked: a difference that goes unseen could find the name of another unit's object in the store. As
+ * a second line, what it gives is compared with the compiler's whenever an object is compiled (cc.c),
+ * so no object is ever stored under a name that is not its own.
  */
 
 #include <stdio.h>
@@ -31,6 +34,13 @@ struct options {
     const char *list;
     bool is_complete; /* -nostdinc: all folders are named */
 };
+
+static bool is_same_folder(const char *one, const char *other)
+{
+    struct stat a, b;
+    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
 
 static void add(const char ***words, const char *word)
 {
@@ -105,8 +115,12 @@ static void read_options(char **argv, struct options *found)
             add(&found->maps, rest);
         }
     }
-    if (!found->is_complete)
-        cannot("the compiler's own headers are looked for", "", 0);
+    if (!found->is_complete || getenv("CPATH") != NULL || getenv("C_INCLUDE_PATH") != NULL)
+        cannot("folders of headers that are not named", "", 0);
+    for (const char **system = found->system; *system != NULL; system++)
+        for (const char **folder = found->bracket; *folder != NULL; folder++)
+            if (is_same_folder(*system, *folder))
+                cannot("one folder of headers, two kinds", *folder, strlen(*folder));
     /* The last one given counts first. */
     size_t count = 0;
     while (found->maps[count] != NULL)

@@ -94,7 +94,6 @@ void define_text(const char *text);
 void undefine_text(const char *name);
 void define_builtins(void);
 struct piece next_piece(void);
-void pragma_operator(void);
 
 /* conditions.c: the expressions of #if */
 bool condition(void);
