@@ -230,7 +230,7 @@ static const char *take(const char *at, struct piece *piece)
     if (is_quoted && memchr(start, '\n', piece->length) != NULL)
         unite(piece);
     u32 joined = splice(at);
-    if (joined && ((class_at(at + joined) & 3) || strchr("#=<>&|+-.:*/%\"'\\(", at[joined])))
+    if (joined && ((class_at(at + joined) & 3) || strchr("#=<>&|+-.:*/%\"'\\", at[joined])))
         cannot("token cut by the end of a line", start, piece->length);
     return at;
 }

@@ -143,6 +143,8 @@ void define(void)
     read_piece(&name);
     if (name.kind != T_IDENT || is(name.symbol, "defined"))
         cannot("#define", name.at, name.length);
+    if (input->at[0] == '\\' && input->at[strspn(input->at, "\\\n")] == '(')
+        cannot("token cut by the end of a line", name.at, name.length);
     if (*input->at == '(') {
         macro->takes_arguments = true;
         read_parameters(macro, &names);
