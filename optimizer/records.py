@@ -28,6 +28,10 @@ class Outcome(StrEnum):
 
 # Trials of this sampler show what a kept option costs. They are refused by definition.
 PRICE_SAMPLER = "price"
+ATTRIBUTION_SAMPLER = "attribution"
+STEPS_SAMPLER = "steps"
+# Who asks for trials when the search is over, to measure what it found.
+MEASURING_SAMPLERS = frozenset({PRICE_SAMPLER, ATTRIBUTION_SAMPLER, STEPS_SAMPLER})
 
 
 class BootState(StrEnum):

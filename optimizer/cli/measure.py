@@ -16,14 +16,12 @@ from optimizer.cli.sequel import Sequel, sequel
 from optimizer.cli.verify import fresh_slot
 from optimizer.errors import UserError
 from optimizer.process import Deadline
-from optimizer.records import AttributionKind, Step
+from optimizer.records import ATTRIBUTION_SAMPLER, STEPS_SAMPLER, AttributionKind, Step
 from optimizer.review.prices import Price, Role, measurement
 from optimizer.review.savings import differences
 from optimizer.search import attribution, steps, verification
 from optimizer.search.attribution import Comparison, Unmeasurable
 from optimizer.search.space import kept_names
-
-ATTRIBUTION, STEPS = "attribution", "steps"
 
 
 @click.command()
@@ -69,7 +67,7 @@ def attribute(
     The changes with the greatest estimated saving come first. It can be stopped anywhere, and goes
     on with what is not measured yet.
     """
-    with sequel(study, results, trial, jobs, budget, ATTRIBUTION, aside=as_json) as at:
+    with sequel(study, results, trial, jobs, budget, ATTRIBUTION_SAMPLER, aside=as_json) as at:
         if recheck is not None:
             if _recheck(at, recheck):
                 raise click.exceptions.Exit(1)
@@ -230,7 +228,7 @@ def make_steps(
     The changes are grouped by menu, the greatest saving first. What does not work by itself is made
     one step with the next. `memtotal export STUDY --format steps` writes them as files.
     """
-    with sequel(study, results, trial, jobs, budget, STEPS, aside=as_json) as at:
+    with sequel(study, results, trial, jobs, budget, STEPS_SAMPLER, aside=as_json) as at:
         known = gather(at.database, at.winner.number).prices
         savings = {
             (one.option, one.value): one.saving_kb or 0.0 for one in known if one.role is Role.MADE

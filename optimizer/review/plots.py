@@ -72,11 +72,15 @@ class Plot:
 
 @dataclass(frozen=True)
 class Point:
-    """A trial in the history: its number, hours since the first began, its figure or None."""
+    """A trial in the history: its number, hours since the first began, its figure or None.
+
+    ``later`` is one that the search did not ask for: it measures what was found.
+    """
 
     trial: int
     hours: float
     kb: float | None
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,12 @@ def history(points: Sequence[Point], over: str) -> Plot:
     for point in points:
         known = [*best[-1:], *([point.kb] if point.kb is not None else [])]
         best.append(max(known) if known else math.nan)
-    good = [(x, point.kb) for x, point in zip(xs, points, strict=True) if point.kb is not None]
-    failed = [x for x, point in zip(xs, points, strict=True) if point.kb is None]
+    placed = list(zip(xs, points, strict=True))
+    good = [(x, one.kb) for x, one in placed if one.kb is not None and not one.later]
+    later = [(x, one.kb) for x, one in placed if one.kb is not None and one.later]
+    failed = [x for x, one in placed if one.kb is None]
 
-    def draw(axes: Axes, _width: str) -> None:
+    def draw(axes: Axes, width: str) -> None:
         axes.step(
             xs, best, where="post", color=_COLOURS["accent"], linewidth=2, label="best so far"
         )
@@ -110,6 +116,11 @@ def history(points: Sequence[Point], over: str) -> Plot:
             [x for x, _ in good], [kb for _, kb in good], "o", markersize=3.5,
             color=_COLOURS["good"], label="passed", linestyle="none",
         )  # fmt: skip
+        if later:
+            axes.plot(
+                [x for x, _ in later], [kb for _, kb in later], "o", markersize=2.5,
+                color=_COLOURS["muted"], label="measured later", linestyle="none",
+            )  # fmt: skip
         if failed and good:
             low = min(kb for _, kb in good)
             axes.plot(
@@ -122,8 +133,9 @@ def history(points: Sequence[Point], over: str) -> Plot:
         _thousands(axes)
         axes.grid(axis="y")
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8.5, borderaxespad=0.2
-        )
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=4 if width == "wide" else 2,
+            fontsize=8.5, borderaxespad=0.2,
+        )  # fmt: skip
 
     reached = [one for one in best if not math.isnan(one)]
     label = (

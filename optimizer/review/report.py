@@ -16,7 +16,7 @@ from pathlib import Path
 import jinja2
 import markupsafe
 
-from optimizer.records import Outcome, Step, Trial
+from optimizer.records import MEASURING_SAMPLERS, Outcome, Step, Trial
 from optimizer.review import plots
 from optimizer.review.certificate import OPEN, CertificateLine, Reason, evidence_of
 from optimizer.review.ledger import LedgerPart
@@ -190,7 +190,9 @@ def _points(trials: Sequence[Trial]) -> list[Point]:
         if began is not None and first is not None:
             ended = (began - first).total_seconds() + trial.seconds
             reached = max(reached, ended / 3600)
-        found.append(Point(trial.number, reached, trial.objective))
+        found.append(
+            Point(trial.number, reached, trial.objective, trial.sampler in MEASURING_SAMPLERS)
+        )
     return found
 
 
