@@ -184,6 +184,7 @@ HEADERS = {
     "#define guarded(x) (x + __COUNTER__)\n#endif /* GUARD */\n",
     "half.h": "#ifndef HALF\n#define HALF\n#define half(x) x\n#endif\nextern int outside;\n",
 }
+WITH = ("-I.", "-DOPTION=1", "-include", "sub/three.h", "-fmacro-prefix-map=sub/=from/")
 TOOLS = (
     "#define S_(...) #__VA_ARGS__\n#define S(...) S_(__VA_ARGS__)\n#define S2(x) S(x)\n"
     "#define L(x) 0 x 0\n"
@@ -196,6 +197,9 @@ def bench(tmp_path: Path) -> Bench:
     for name, text in HEADERS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    # What was never compiled with these options is not in the store: the compiler preprocesses it.
+    for options in ((), WITH):
+        assert is_key(made.compile("int before;\n", *options).log)
     return made
 
 
@@ -210,14 +214,13 @@ def is_key(log: str) -> bool:
 @pytest.mark.parametrize("what", EXPANDED)
 def test_tokens_are_the_compilers(bench: Bench, what: str) -> None:
     source = TOOLS + EXPANDED[what] + "\n"
-    options = ("-I.", "-DOPTION=1", "-include", "sub/three.h", "-fmacro-prefix-map=sub/=from/")
-    first = bench.compile(source, *options)
+    first = bench.compile(source, *WITH)
     assert is_key(first.log), first.log
-    assert first.bytes == bench.really_compile(source, *options)
-    again = bench.compile(source, *options)
+    assert first.bytes == bench.really_compile(source, *WITH)
+    again = bench.compile(source, *WITH)
     assert again.reused or what in SPEAKING
     listed = (bench.folder / ".unit.o.d").read_text()
-    bench.really_compile(source, *options, "-Wp,-MMD,real.d")
+    bench.really_compile(source, *WITH, "-Wp,-MMD,real.d")
     really = (bench.folder / "real.d").read_text()
     # The compiler names a header again that it found by another way.
     assert unique(listed) == unique(really)
@@ -267,15 +270,18 @@ def test_tokens_that_are_not_the_compilers_are_not_trusted_again(bench: Bench) -
     other.chmod(0o755)
     log = bench.folder / "log"
     env = bench.objects.environment(environment(), log) | {"MEMTOTAL_COMPILER": str(other)}
-    (bench.folder / "unit.c").write_text("int unit;\n")
     said = []
-    for _time in range(3):
+    for number in range(4):
+        (bench.folder / "unit.c").write_text("int unit;\n" if number else "int before;\n")
         (bench.folder / "unit.o").unlink(missing_ok=True)
         log.unlink(missing_ok=True)
         argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
         subprocess.run(argv, cwd=bench.folder, env=env, check=True)
-        assert (bench.folder / "unit.o").read_bytes() == bench.really_compile("int unit;\n")
+        made = (bench.folder / "unit.o").read_bytes()
         said.append(log.read_text().strip())
+        if number:
+            assert made == bench.really_compile("int unit;\n")
+    said = said[1:]
     assert said[0] == "compiled unit.o int for extern"
     assert said[1] == "compiled unit.o its tokens were not the compiler's"
     assert said[2] == "reused unit.o its tokens were not the compiler's"
@@ -288,17 +294,22 @@ def test_what_was_not_compared_is_not_stored(bench: Bench) -> None:
         shutil.which(f"{PREFIX}gcc", path=environment()["PATH"]),
     )
     other.write_text(
-        '#!/bin/sh\ncase " $* " in *" -E "*"unit.c "*) echo "int z;"; kill -9 $$;; esac\n'
+        '#!/bin/sh\ncase " $* " in\n*" -E "*"unit.c "*)\n'
+        'if [ -e kill ]; then echo "int z;"; kill -9 $$; fi;;\nesac\n'
         f'exec {real} "$@"\n'
     )
     other.chmod(0o755)
     log = bench.folder / "log"
     env = bench.objects.environment(environment(), log) | {"MEMTOTAL_COMPILER": str(other)}
-    (bench.folder / "unit.c").write_text("int a;\n")
-    for _time in range(2):
+    for number in range(3):
+        if number:
+            (bench.folder / "kill").touch()
+        (bench.folder / "unit.c").write_text("int a;\n" if number else "int before;\n")
         log.unlink(missing_ok=True)
         argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
         subprocess.run(argv, cwd=bench.folder, env=env, check=True)
+        if not number:
+            continue
         assert (bench.folder / "unit.o").read_bytes() == bench.really_compile("int a;\n")
         assert log.read_text() == "compiled unit.o the compiler's preprocessor failed\n"
 

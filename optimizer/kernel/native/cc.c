@@ -1,8 +1,10 @@
 /* A compiler's stand-in that reuses objects, called by the compiler's own name through PATH.
  *
- * For `gcc ... -c -o x.o x.c` the real compiler preprocesses; the text is reduced to what the unit
- * can depend on (reduce.c), and an object that was compiled from the same before is taken from the
- * store. Every other call, and every doubt, is the real compiler's alone.
+ * For `gcc ... -c -o x.o x.c` the unit is preprocessed (preprocess.c; by the real compiler where that
+ * gives up), its tokens are reduced to what the unit can depend on (reduce.c), and an object that was
+ * compiled from the same before is taken from the store. Then nobody sees what the compiler would have
+ * said of code that the unit does not use: warnings, and errors that a clean build stops at. Every
+ * other call, and every doubt, is the real compiler's alone.
  *
  * Environment:
  *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
@@ -284,6 +286,14 @@ static void make_key(char **argv, const struct call *call, const struct text *us
     digest_end(digest, key);
 }
 
+/* Names what says that this object was compiled with these options before: if it was not, it is not
+ * in the store, and the compiler preprocesses it anyway. */
+static void make_call_key(char **argv, const struct call *call, char key[DIGEST_HEX])
+{
+    const struct text nothing = {0};
+    make_key(argv, call, &nothing, false, key);
+}
+
 /* A file in memory that the compiler reads as its standard input: the text, behind the name of the
  * file that it came from, which is in the object too. */
 static int text_file(const struct call *call, const struct text *source)
@@ -459,7 +469,7 @@ int main(int argc, char **argv)
     const char *store = getenv("MEMTOTAL_OBJECTS");
     struct text source = {0}, reduced = {0};
     struct call call;
-    char key[DIGEST_HEX];
+    char key[DIGEST_HEX], call_key[DIGEST_HEX];
     int code;
     (void)argc;
     compiler = getenv("MEMTOTAL_COMPILER");
@@ -475,7 +485,12 @@ int main(int argc, char **argv)
     }
     asked_argv = argv;
     const char *problem = NULL;
+    make_call_key(argv, &call, call_key);
+    struct text before;
+    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
+    bool is_new = !checks && !store_read(store, call_key, &before);
     const char *other = call.has_debug ? "debug information"
+                        : is_new       ? ""
                         : is_listed(store, UNLIKE, call.object)
                             ? "its tokens were not the compiler's"
                             : preprocess_unit(argv, call.source, ask);
@@ -501,9 +516,8 @@ int main(int argc, char **argv)
     make_key(argv, &call, problem ? &source : &reduced, problem == NULL, key);
     keep_reduced(call.object, problem ? NULL : &reduced, key);
     unlink(call.object);
-    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
     if (!checks && store_get(store, key, call.object)) {
-        note("reused", call.object, other ? other : key);
+        note("reused", call.object, other && *other ? other : key);
         return 0;
     }
     /* What is stored has to be named by what the compiler reads, not by what we think it does. */
@@ -521,18 +535,18 @@ int main(int argc, char **argv)
         bool stores = compile(argv, &code);
         enum comparison found = code == 0 ? store_compare(store, key, call.object) : ABSENT;
         note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", call.object,
-             problem ? problem : other ? other : key);
+             problem ? problem : other && *other ? other : key);
         if (stores && found == ABSENT)
             store_put(store, key, call.object);
         return code;
     }
     note(problem ? "compiled-whole" : "compiled", call.object,
-         problem ? problem : other ? other : key);
-    if (source.length > 0 && compile_text(argv, &call, &source)) {
-        store_put(store, key, call.object);
-        return 0;
-    }
-    if (compile(argv, &code))
-        store_put(store, key, call.object);
-    return code;
+         problem ? problem : other && *other ? other : key);
+    bool is_compiled = source.length > 0 && compile_text(argv, &call, &source);
+    if (!is_compiled && !compile(argv, &code))
+        return code;
+    store_put(store, key, call.object);
+    if (is_new)
+        store_write(store, call_key, "compiled", 8);
+    return 0;
 }
