@@ -36,7 +36,8 @@ check: setup ## format, lint, types and the unit tests: a minute or two
 
 VARIANTS ?= 0
 
-bench-build: setup ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
+bench-build: ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
+	@toolchain/setup.sh bench
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS)
 
 SEEDS ?= 20

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optimizer.cli import workshop
-from optimizer.errors import UserError
+from optimizer.errors import MemtotalError, UserError
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.kernel.objects import ObjectStore
@@ -61,7 +61,7 @@ class Way:
         env = environment()
         self._store: ObjectStore | None = None
         if name == "ccache":
-            env = _ccache(settings.kernel.cross_compile, folder, env)
+            env = ccache_environment(settings.kernel.cross_compile, folder, env)
         elif name == "memtotal":
             self._store = empty_store(settings, folder)
         self._env = env
@@ -122,7 +122,7 @@ def empty_store(settings: StudySettings, folder: Path) -> ObjectStore:
     return store
 
 
-def _ccache(cross_compile: str, folder: Path, env: Mapping[str, str]) -> dict[str, str]:
+def ccache_environment(cross_compile: str, folder: Path, env: Mapping[str, str]) -> dict[str, str]:
     """ccache in front of the compiler, under the compiler's own name.
 
     Raises:
@@ -162,6 +162,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/bench/build.json"))
     parser.add_argument("--afresh", action="store_true", help="forget what is finished")
     asked = parser.parse_args(arguments)
+    try:
+        build_all(asked, Console(width=None if sys.stdout.isatty() else 140))
+    except MemtotalError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def build_all(asked: argparse.Namespace, screen: Console) -> None:
+    """Build every variant every way, as far as that is not done.
+
+    Raises:
+        UserError: a tree is in use, something is not installed or does not build.
+        MachineFault: the disk is full or broken.
+    """
     sequence = json.loads(SEQUENCE.read_text(encoding="utf-8"))[: asked.variants or None]
     settings = load_study(asked.study)
     folder = cache_folder() / "bench"
@@ -173,7 +189,6 @@ def main(arguments: Sequence[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # every way starts from nothing
     symbols = workshop.symbol_tree(settings)
     ways = [Way(name, settings, folder, asked.jobs) for name in WAYS]
-    screen = Console(width=None if sys.stdout.isatty() else 140)
     last = ""
     for one in sequence:
         config = config_of(symbols, settings, one["values"])
