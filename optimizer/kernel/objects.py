@@ -49,6 +49,8 @@ _STALE_SECONDS = 3600.0
 _STATISTICS = "statistics.json"
 _DISTRUSTED = "distrusted"
 _UNLIKE = "preprocessed"
+# Entries that are no objects: what the compiler said of itself, and what was compiled before.
+_NOTE = ".note"
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,14 @@ class ObjectStore:
 def usage(cache: Path) -> StoreUsage:
     """What the store in a cache folder holds; nothing when there is none yet."""
     store = cache / "objects"
-    sizes = [size for _path, size, _used in _entries(store)]
-    return StoreUsage(store, len(sizes), sum(sizes), _statistics(store), _distrusted(store))
+    entries = list(_entries(store))
+    return StoreUsage(
+        store,
+        sum(path.suffix != _NOTE for path, _size, _used in entries),
+        sum(size for _path, size, _used in entries),
+        _statistics(store),
+        _distrusted(store),
+    )
 
 
 def clear(cache: Path) -> int:

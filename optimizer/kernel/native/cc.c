@@ -216,6 +216,10 @@ static bool preprocess(char **argv, struct call *call, struct text *source)
     return went_well;
 }
 
+/* Entries of the store that are no objects. */
+#define NOTE ".note"
+#define NOTE_NAME (DIGEST_HEX + sizeof NOTE - 1)
+
 /* Files with one object's path a line. */
 #define DISTRUSTED "distrusted"   /* it once differed from a clean build's: it is compiled for good */
 #define UNLIKE "preprocessed"     /* only the compiler's own preprocessor gives its tokens */
@@ -288,10 +292,11 @@ static void make_key(char **argv, const struct call *call, const struct text *us
 
 /* Names what says that this object was compiled with these options before: if it was not, it is not
  * in the store, and the compiler preprocesses it anyway. */
-static void make_call_key(char **argv, const struct call *call, char key[DIGEST_HEX])
+static void make_call_key(char **argv, const struct call *call, char key[NOTE_NAME])
 {
     const struct text nothing = {0};
     make_key(argv, call, &nothing, false, key);
+    strcat(key, NOTE);
 }
 
 /* A file in memory that the compiler reads as its standard input: the text, behind the name of the
@@ -411,7 +416,7 @@ static const char *ask(const char *question)
     const char *store = getenv("MEMTOTAL_OBJECTS"), *identity = getenv("MEMTOTAL_IDENTITY");
     const char *parts[] = {"said", compiler, identity ? identity : "", question};
     struct text known, answer = {0};
-    char key[DIGEST_HEX];
+    char key[NOTE_NAME];
     struct digest *digest = digest_new();
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         digest_add(digest, parts[i], strlen(parts[i]) + 1);
@@ -433,6 +438,7 @@ static const char *ask(const char *question)
         arg += has_value;
     }
     digest_end(digest, key);
+    strcat(key, NOTE);
     if (store_read(store, key, &known)) {
         text_add(&answer, known.at, known.length);
     } else {
@@ -469,7 +475,7 @@ int main(int argc, char **argv)
     const char *store = getenv("MEMTOTAL_OBJECTS");
     struct text source = {0}, reduced = {0};
     struct call call;
-    char key[DIGEST_HEX], call_key[DIGEST_HEX];
+    char key[DIGEST_HEX], call_key[NOTE_NAME];
     int code;
     (void)argc;
     compiler = getenv("MEMTOTAL_COMPILER");
@@ -518,6 +524,8 @@ int main(int argc, char **argv)
     unlink(call.object);
     if (!checks && store_get(store, key, call.object)) {
         note("reused", call.object, other && *other ? other : key);
+        if (is_new)
+            store_write(store, call_key, "compiled", 8);
         return 0;
     }
     /* What is stored has to be named by what the compiler reads, not by what we think it does. */
