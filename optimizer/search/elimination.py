@@ -228,11 +228,8 @@ class _Asking:
             params, made = self._consequences.made(left)
             if not made and len(left) == len(batch):
                 break
-            if (
-                unwanted := set(left)
-                if not made
-                else self._consequences.unwanted(left, params, made)
-            ):
+            unwanted = self._consequences.unwanted(left, params, made) if made else set(left)
+            if unwanted:
                 refused.update(unwanted)
                 left = [move for move in left if move not in refused]
             elif self._known.fails(made) or self._space.lost(params):
