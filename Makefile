@@ -13,7 +13,7 @@ PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .PHONY: help setup run test check reference findings picture lock
-.PHONY: bench-build bench-search landscape audit-reference audit-init
+.PHONY: bench-build soak bench-search landscape audit-reference audit-init
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ VARIANTS ?= 0
 bench-build: ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
 	@toolchain/setup.sh bench
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS)
+
+SOAK ?= 200
+
+soak: setup ## random variants with reuse, every tenth against a clean build; hours, goes on: [SOAK=200]
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.soak --variants $(SOAK)
 
 SEEDS ?= 20
 LANDSCAPES ?= all
