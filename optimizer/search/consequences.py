@@ -32,6 +32,8 @@ class Consequences:
             for name, value in known.best.items()
             if value != self._start[name] and value in space.candidate(name).values
         }
+        made = known.changes(known.best)
+        self._dropped = [name for name, value in sorted(made) if value == "n"]
 
     def made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change]]:
         """The params that ask for the batch on top of the best, and the changes that come of it:
@@ -69,14 +71,12 @@ class Consequences:
     def _is_made(self, moves: Collection[Change], wanted: Change) -> bool:
         """Whether Kconfig makes one of the moves when all of them are asked for."""
         asked = self._space.baseline | self.base | dict(moves)
-        return self._space.effective(asked)[wanted[0]] == wanted[1]
+        return self._space.effective(asked, wanted[:1])[wanted[0]] == wanted[1]
 
     def _undone(self, params: Mapping[str, str]) -> list[Change]:
         """Which options that the best drops are as at the start with those params.
 
         What was turned on and falls with its parent is another matter: the parent saves more.
         """
-        effective = self._space.effective(params)
-        made = self._known.changes(self._known.best)
-        dropped = (name for name, value in sorted(made) if value == "n")
-        return [(name, "n") for name in dropped if effective[name] == self._start[name]]
+        effective = self._space.effective(params, self._dropped)
+        return [(name, "n") for name in self._dropped if effective[name] == self._start[name]]

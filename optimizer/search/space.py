@@ -103,14 +103,23 @@ class Space:
                 asked.update({value: "y"} if candidate.kind == "choice" else {name: value})
         return Assignment(asked, parameters)
 
-    def effective(self, params: Mapping[str, str]) -> dict[str, str]:
-        """What each candidate's value becomes when that is asked; Kconfig has the last word."""
-        return self._effective(self._asked(params))
+    def effective(
+        self, params: Mapping[str, str], names: Iterable[str] | None = None
+    ) -> dict[str, str]:
+        """What the candidates' values become when that is asked; Kconfig has the last word.
+
+        Args:
+            params: what is asked.
+            names: the candidates to look at; all of them unless told. Kconfig works out only what
+                these depend on.
+        """
+        chosen = self.candidates if names is None else [self.candidate(one) for one in names]
+        return self._effective(self._asked(params), chosen)
 
     def effective_of(self, assignment: Assignment) -> dict[str, str]:
         """Each candidate's value by an assignment as it was stored. The empty one is the untouched
         defconfig, the gate not opened."""
-        return self._effective(assignment)
+        return self._effective(assignment, self.candidates)
 
     def freeing(self, name: str) -> dict[str, str]:
         """The params that make room for a candidate's first change; {} when nothing is in its way.
@@ -161,8 +170,10 @@ class Space:
         # Once: going back and forth between far configurations is what costs time.
         return self.tree.values(self.gate, self.keep)
 
-    def _effective(self, assignment: Assignment) -> dict[str, str]:
-        names = {one for candidate in self.candidates for one in _symbols(candidate)}
+    def _effective(
+        self, assignment: Assignment, candidates: Iterable[Candidate]
+    ) -> dict[str, str]:
+        names = [one for candidate in candidates for one in _symbols(candidate)]
         values = self.tree.values(assignment, names)
         return {
             candidate.name: (
@@ -170,7 +181,7 @@ class Space:
                 if candidate.kind == "parameter"
                 else _value(candidate, values)
             )
-            for candidate in self.candidates
+            for candidate in candidates
         }
 
 
