@@ -170,9 +170,7 @@ class Space:
         # Once: going back and forth between far configurations is what costs time.
         return self.tree.values(self.gate, self.keep)
 
-    def _effective(
-        self, assignment: Assignment, candidates: Iterable[Candidate]
-    ) -> dict[str, str]:
+    def _effective(self, assignment: Assignment, candidates: Iterable[Candidate]) -> dict[str, str]:
         names = [one for candidate in candidates for one in _symbols(candidate)]
         values = self.tree.values(assignment, names)
         return {
