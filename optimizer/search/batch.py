@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ TOLERATED = 0.3
 
 # A build of several groups works with at least this probability: what is learnt must pay some day.
 LEAST_HOPE = 0.2
+# So many groups are looked at in one go, at most.
+LOOK_AHEAD = 32
 
 Vector = npt.NDArray[np.float64]
 Spared = tuple[int, ...]
@@ -73,6 +76,10 @@ class Needs:
                     harmless = self._harmless.setdefault(change, [whole] * len(told))
                     harmless[column] = whole ^ needed
 
+    def is_suspect(self, change: Change) -> bool:
+        """Whether it was in something that broke, for a reason that is not known yet."""
+        return change in self._harmless
+
     def together(self, changes: Collection[Change]) -> Vector:
         """The logarithm of the probability that each thing still works without all of these, each
         looked at by itself."""
@@ -101,87 +108,200 @@ class Needs:
         return found
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a group would bring into a batch: its changes that are not in it yet.
+
+    ``saving`` is theirs in kB, ``free`` and ``own`` are their rows over all that can break (the
+    logarithm of the probability that each thing works, as far as they are no suspects; the
+    probability that they break it), ``harmless`` the probability that they break nothing.
+    """
+
+    changes: Collection[Change]
+    saving: float
+    free: Vector
+    own: Vector
+    harmless: float
+    suspect: bool
+
+
+class Offers:
+    """The groups of changes that batches are made of.
+
+    Args:
+        needs: of all their changes.
+        groups: in the order in which they are offered; changes of one come together.
+        savings: of each change, in kB.
+        failing: groups of changes that are known to fail together.
+    """
+
+    def __init__(
+        self,
+        needs: Needs,
+        groups: Sequence[Collection[Change]],
+        savings: Mapping[Change, float],
+        failing: Sequence[frozenset[Change]] = (),
+    ) -> None:
+        self.needs = needs
+        self.failing = failing
+        self._savings = savings
+        self._parts = [self._part(group) for group in groups]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def part(self, number: int, together: Collection[Change]) -> _Part:
+        """What a group brings to changes that are together already."""
+        whole = self._parts[number]
+        if not (left_out := [one for one in whole.changes if one in together]):
+            return whole
+        return self._part([one for one in whole.changes if one not in left_out])
+
+    def _part(self, changes: Collection[Change]) -> _Part:
+        safe = self.needs.together(changes)
+        return _Part(
+            changes,
+            math.fsum(self._savings[one] for one in changes),
+            self.needs.free(changes),
+            -np.expm1(safe),
+            math.exp(safe.sum()),
+            any(map(self.needs.is_suspect, changes)),
+        )
+
+
 class Batch:
-    """Changes put together group by group, as long as that makes the build worth more.
+    """Groups put together one by one, as long as that makes the build worth more.
 
     Never so that a group of changes that is known to fail would be complete.
 
     Args:
-        needs: of all changes that may come in.
-        failing: the groups known to fail.
-        most: how many groups there may be.
+        offers: the groups.
+
+    Attributes:
+        worth: the saving that this build or the next one is expected to bring, in kB.
     """
 
-    def __init__(self, needs: Needs, failing: Sequence[frozenset[Change]], most: int) -> None:
+    def __init__(self, offers: Offers) -> None:
         self.worth = 0.0
-        self._needs = needs
-        self._missing = [len(group) for group in failing]
-        self._groups: dict[Change, list[int]] = {}
-        for number, group in enumerate(failing):
+        self._offers = offers
+        self._needs = offers.needs
+        self._missing = [len(group) for group in offers.failing]
+        self._guards: dict[Change, list[int]] = {}
+        for number, group in enumerate(offers.failing):
             for change in group:
-                self._groups.setdefault(change, []).append(number)
+                self._guards.setdefault(change, []).append(number)
         self._together: set[Change] = set()
         self._count = 0
-        self._savings = np.zeros(most)
-        # For each group taken in: the probability that it breaks each thing, and that it is safe.
-        self._own = np.zeros((most, len(needs.whats)))
-        self._harmless = np.zeros(most)
-        self._free = np.zeros(len(needs.whats))
-        self._spared = needs.spared
-        self._innocent = needs.innocent(needs.spared)
+        # For each group taken in: its saving, the probability that it breaks each thing, and that
+        # it is harmless.
+        self._savings = np.zeros(len(offers))
+        self._own = np.zeros((len(offers), len(self._needs.whats)))
+        self._harmless = np.zeros(len(offers))
+        self._free = np.zeros(len(self._needs.whats))
+        self._spared = self._needs.spared
+        self._innocent = self._needs.innocent(self._needs.spared)
 
-    def offer(self, group: Collection[Change], saving: float) -> bool:
-        """Take a group in if that makes the build worth more; says whether it did.
+    def fill(self, numbers: Sequence[int]) -> list[int]:
+        """Offer groups one after the other; each is taken in if that makes the build worth more.
 
         Args:
-            group: changes that come together.
-            saving: what those save that are not in it yet, in kB.
+            numbers: the groups' places among the offers.
+
+        Returns:
+            The numbers of those that were taken in.
         """
-        new = [one for one in group if one not in self._together]
-        counts: dict[int, int] = {}
-        for change in new:
-            for number in self._groups.get(change, ()):
-                counts[number] = counts.get(number, 0) + 1
-        if any(count >= self._missing[number] for number, count in counts.items()):
-            return False
-        row = self._count
-        free = self._free + self._needs.free(new)
-        spared = self._needs.without(self._spared, new)
-        same = spared is self._spared
-        innocent = self._innocent if same else self._needs.innocent(spared)
+        taken: list[int] = []
+        at, look = 0, 1
+        while at < len(numbers):
+            ahead = numbers[at : at + look]
+            found = self._first_worth_it(ahead)
+            if found is None:
+                # Most are not worth it, above all behind the first that is not: many in one go.
+                at, look = at + len(ahead), min(2 * look, LOOK_AHEAD)
+            else:
+                taken.append(ahead[found])
+                at, look = at + found + 1, 1
+        return taken
+
+    def _first_worth_it(self, numbers: Sequence[int]) -> int | None:
+        """Takes the first one in that makes the build worth more; its place among the numbers."""
+        parts = [self._offers.part(number, self._together) for number in numbers]
+        places = [place for place, part in enumerate(parts) if self._may_come_in(part)]
+        if not places:
+            return None
+        spared = [
+            self._needs.without(self._spared, parts[place].changes)
+            if parts[place].suspect
+            else self._spared
+            for place in places
+        ]
+        innocent = np.array(
+            [self._innocent if one is self._spared else self._needs.innocent(one) for one in spared]
+        )
+        free = self._free + np.array([parts[place].free for place in places])
         all_safe = free + innocent
-        if row > 0 and all_safe.sum() < math.log(LEAST_HOPE):
-            return False
-        safe = self._needs.together(new)
-        self._savings[row] = saving
-        self._own[row] = -np.expm1(safe)
-        self._harmless[row] = math.exp(safe.sum())
-        worth = self._worth(row + 1, all_safe)
-        if worth <= self.worth:
-            return False
-        self.worth = worth
-        self._count += 1
-        self._free, self._spared, self._innocent = free, spared, innocent
-        for number, count in counts.items():
+        worths = self._worths([parts[place] for place in places], all_safe)
+        if self._count:
+            worths[all_safe.sum(axis=1) < math.log(LEAST_HOPE)] = 0.0
+        better = np.flatnonzero(worths > self.worth)
+        if not len(better):
+            return None
+        first = int(better[0])
+        self.worth = float(worths[first])
+        self._free, self._spared, self._innocent = free[first], spared[first], innocent[first]
+        self._take_in(parts[places[first]])
+        return places[first]
+
+    def _may_come_in(self, part: _Part) -> bool:
+        """Whether no group that is known to fail would be complete with it."""
+        return all(
+            count < self._missing[number] for number, count in self._guarded(part.changes).items()
+        )
+
+    def _guarded(self, changes: Collection[Change]) -> dict[int, int]:
+        """How many of the changes are in each group that is known to fail."""
+        counts: dict[int, int] = {}
+        for change in changes:
+            for number in self._guards.get(change, ()):
+                counts[number] = counts.get(number, 0) + 1
+        return counts
+
+    def _take_in(self, part: _Part) -> None:
+        row = self._count
+        self._savings[row], self._own[row], self._harmless[row] = (
+            part.saving,
+            part.own,
+            part.harmless,
+        )
+        for number, count in self._guarded(part.changes).items():
             self._missing[number] -= count
-        self._together.update(new)
-        return True
+        self._together.update(part.changes)
+        self._count += 1
 
-    def new(self, group: Collection[Change]) -> list[Change]:
-        """Those of the group that are not in it yet."""
-        return [one for one in group if one not in self._together]
+    def _worths(self, parts: Sequence[_Part], all_safe: Vector) -> Vector:
+        """The saving that this build or the next one is expected to bring with each part, in kB.
 
-    def _worth(self, count: int, all_safe: Vector) -> float:
-        """The saving that this build or the next one is expected to bring, in kB."""
-        breaks = -np.expm1(all_safe)
+        Args:
+            parts: each would come in by itself.
+            all_safe: of shape (parts, things that can break): the logarithm of the probability that
+                each thing still works with all that is in and the part.
+        """
+        count = self._count
+        breaks = -np.expm1(all_safe)[:, None, :]
+        own = np.empty((len(parts), count + 1, all_safe.shape[1]))
+        own[:, :count], own[:, count] = self._own[:count], [part.own for part in parts]
+        savings = np.empty((len(parts), count + 1))
+        savings[:, :count], savings[:, count] = self._savings[:count], [one.saving for one in parts]
+        harmless = np.empty((len(parts), count + 1))
+        harmless[:, :count] = self._harmless[:count]
+        harmless[:, count] = [part.harmless for part in parts]
         # Given that it breaks: the probability that this group is the reason.
-        blame = self._own[:count] / np.maximum(breaks, 1e-12)
+        blame = own / np.maximum(breaks, 1e-12)
         light = blame < SUSPICION
-        unclear = np.where(light, blame, 0.0).sum(axis=0)
+        unclear = (light * blame).sum(axis=1, keepdims=True)
         settled = light * np.minimum(1.0, TOLERATED / np.maximum(unclear, 1e-12))
-        settled[:, self._needs.silencing] = 0.0
-        cleared = np.prod((1.0 - breaks) + breaks * settled, axis=1)
-        works = float(np.exp(all_safe.sum()))
-        now = works * float(self._savings[:count].sum())
-        later = float((self._savings[:count] * np.minimum(cleared, self._harmless[:count])).sum())
-        return now + LATER * max(0.0, later - now)
+        settled[:, :, self._needs.silencing] = 0.0
+        cleared = np.prod(1.0 - breaks * (1.0 - settled), axis=2)
+        now = np.exp(all_safe.sum(axis=1)) * savings.sum(axis=1)
+        later = (savings * np.minimum(cleared, harmless)).sum(axis=1)
+        return np.asarray(now + LATER * np.maximum(0.0, later - now))

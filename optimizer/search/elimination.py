@@ -25,7 +25,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optimizer.errors import MemtotalError
-from optimizer.search.batch import Batch, Needs
+from optimizer.search.batch import Batch, Needs, Offers
 from optimizer.search.consequences import Consequences
 from optimizer.search.knowledge import PAGE_KB, Belief, Failure, Knowledge, Observation
 from optimizer.search.space import Candidate, Change, Space
@@ -327,25 +327,21 @@ class _Asking:
                 risk, saving = self._sum(group)
                 scored.append((risk / saving, self._order(move), move, group, self._width(group)))
         scored.sort(key=lambda row: row[:2])
-        members = {one for _price, _order, _move, group, _width in scored for one in group}
+        groups = [group for _price, _order, _move, group, _width in scored]
+        members = sorted(frozenset().union(*groups))
+        needs = Needs({one: self._known.needs(one) for one in members}, self._known.suspects)
         savings = {one: self._saving(one) for one in members}
-        needs = Needs(
-            {one: self._known.needs(one) for one in sorted(members)}, self._known.suspects
-        )
+        offers = Offers(needs, groups, savings, self._known.failing_groups)
         widths = sorted({row[-1] for row in scored})
         step = max(1, math.ceil(len(widths) / WIDTHS))
         found: list[_Rated] = []
         for most in widths[::-1][::step]:
-            batch = Batch(needs, self._known.failing_groups, len(scored))
-            taken = [
-                move
-                for _price, _order, move, group, width in scored
-                if width <= most
-                and batch.offer(group, math.fsum(savings[one] for one in batch.new(group)))
-            ]
+            batch = Batch(offers)
+            taken = batch.fill([place for place, row in enumerate(scored) if row[-1] <= most])
             if taken:
                 rate = batch.worth / (OVERHEAD_OBJECTS + most)
-                found.append(_Rated(tuple(taken), batch.worth, rate))
+                moves = tuple(scored[place][2] for place in taken)
+                found.append(_Rated(moves, batch.worth, rate))
         return found
 
     def _sum(self, changes: Iterable[Change]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from operator import or_
 
 import pytest
 
-from optimizer.search.batch import Batch, Needs
+from optimizer.search.batch import Batch, Needs, Offers
 from optimizer.search.space import Change
 from optimizer.search.suspects import MOST_GROUPS, SAMPLES, Suspects
 
@@ -108,6 +108,8 @@ def test_half_of_a_failed_group_is_tried() -> None:
         {one: {"net/ping": share} for one, share in suspects.marginals().items()},
         {"net/ping": suspects},
     )
-    batch = Batch(needs, suspects.groups, len(members))
-    taken = sum(batch.offer({one}, 10.0) for one in members)
+    offers = Offers(
+        needs, [[one] for one in members], dict.fromkeys(members, 10.0), suspects.groups
+    )
+    taken = len(Batch(offers).fill(range(len(members))))
     assert 6 <= taken <= 12
