@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from optimizer.search.knowledge import Knowledge
 from optimizer.search.space import Change, Space
@@ -56,9 +56,9 @@ class Consequences:
         found: set[Change] = set()
         for idle in (one for one in moves if one not in made):
             in_its_way: list[Change] = []
-            if self._is_made([idle], idle):
+            if self.is_made([idle], idle):
                 others = (one for one in moves if one != idle)
-                in_its_way = [one for one in others if not self._is_made([one, idle], idle)]
+                in_its_way = [one for one in others if not self.is_made([one, idle], idle)]
             outweighed = sum(map(self._saving, in_its_way)) < self._saving(idle)
             found.update(in_its_way if in_its_way and outweighed else [idle])
         if self._undone(params):
@@ -68,9 +68,11 @@ class Consequences:
                     found.add(move)
         return found
 
-    def _is_made(self, moves: Collection[Change], wanted: Change) -> bool:
-        """Whether Kconfig makes one of the moves when all of them are asked for."""
-        asked = self._space.baseline | self.base | dict(moves)
+    def is_made(
+        self, moves: Iterable[Change], wanted: Change, without: Change | None = None
+    ) -> bool:
+        """Whether Kconfig makes a change when moves are asked for, all but ``without``."""
+        asked = self._space.baseline | self.base | dict(one for one in moves if one != without)
         return self._space.effective(asked, wanted[:1])[wanted[0]] == wanted[1]
 
     def _undone(self, params: Mapping[str, str]) -> list[Change]:

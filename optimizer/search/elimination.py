@@ -232,6 +232,9 @@ class _Asking:
             if unwanted:
                 refused.update(unwanted)
                 left = [move for move in left if move not in refused]
+            elif (carrier := self._carrier(left, made)) is not None:
+                passed_over.add(carrier[0])
+                left.remove(carrier)
             elif self._known.fails(made) or self._space.lost(params):
                 # Known to fail in another guise: without its least certain member.
                 worst = max(left, key=lambda move: (self._known.risk(move), self._order(move)))
@@ -246,6 +249,20 @@ class _Asking:
             worst = max(left, key=lambda move: (self._known.risk(move), self._order(move)))
             passed_over.add(worst[0])
         return None, left
+
+    def _carrier(self, moves: Sequence[Change], made: Collection[Change]) -> Change | None:
+        """The move that takes along what is likely to be needed, when nobody counted on that.
+
+        What falls with an option is known from the start, where others still held it up: NFSD
+        stays without DNOTIFY, but not when INOTIFY_USER has gone too. None when there is no such.
+        """
+        foreseen = frozenset().union(*map(self._group, moves))
+        needed = [one for one in sorted(made) if one not in foreseen and self._known.risk(one) > 0]
+        if math.prod(1.0 - self._known.risk(one) for one in needed) > WORTH_ASKING:
+            return None
+        worst = max(needed, key=self._known.risk)
+        carriers = [one for one in moves if not self._consequences.is_made(moves, worst, one)]
+        return min(carriers or moves, key=lambda move: (self._saving(move), self._order(move)))
 
     def _order(self, move: Change) -> int:
         return self._rank[move[0]]
@@ -271,7 +288,7 @@ class _Asking:
         together would hide what each does."""
         found = []
         for move in self._moves(False, refused, without):
-            worth = self._worth(move)
+            worth = self._worth(move) * self._known.speculation
             rate = worth / (OVERHEAD_OBJECTS + self._width([move]))
             found.append(_Rated((move,), worth, rate))
         return max(found, key=lambda one: (one.rate, -self._order(one.moves[0])), default=None)

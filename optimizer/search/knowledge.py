@@ -30,6 +30,8 @@ LEAST_NEED = 1e-4
 CERTAIN = 1.0
 # A belief of some strength weighs as much as so many options tried about which it was held.
 BELIEF_WEIGHT = 12.0
+# What is believed to save although nobody said so weighs as much as so many of its kind tried.
+SPECULATION_WEIGHT = 4.0
 # Beliefs and suspicions are worked out in so many turns. Judgement: each costs time at every ask.
 TURNS = 3
 # MemTotal counts pages: the part of a page that a change does not fill is not seen.
@@ -211,6 +213,19 @@ class Knowledge:
         """Whether the trials leave hardly a doubt (two standard deviations) that it saves."""
         mean, variance = self._saving(change)
         return change in self._savings and mean > 2.0 * math.sqrt(variance)
+
+    @property
+    def speculation(self) -> float:
+        """By how much the changes of which nobody expected that they save (another alternative of
+        a choice, say) saved more or less than was believed: the sum of what was gained by those
+        tried over the sum of the beliefs, weighed with these as in :meth:`_calibrate`."""
+        tried = [change for change in self.gains if self._speculative(change)]
+        if not tried:
+            return 1.0
+        believed = math.fsum(self._beliefs.get(one, Belief()).saving_kb for one, _value in tried)
+        gained = math.fsum(max(0.0, self.gains[change][0]) for change in tried)
+        before = SPECULATION_WEIGHT * believed / len(tried)
+        return (before + gained) / (before + believed)
 
     def risk(self, change: Change) -> float:
         """Probability that the change breaks something on top of the best; 1.0 when certain."""
