@@ -35,9 +35,9 @@ class Consequences:
         made = known.changes(known.best)
         self._dropped = [name for name, value in sorted(made) if value == "n"]
 
-    def made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change]]:
-        """The params that ask for the batch on top of the best, and the changes that come of it:
-        none when that was tried before.
+    def made(self, batch: Collection[Change]) -> tuple[dict[str, str], set[Change], bool]:
+        """The params that ask for the batch on top of the best, the changes that come of it, and
+        whether that was tried before.
 
         What Kconfig would refuse is not asked for.
         """
@@ -45,7 +45,7 @@ class Consequences:
         effective = self._space.effective(self._space.baseline | asked)
         taken = {name: value for name, value in asked.items() if effective[name] == value}
         made = self._known.changes(effective) - self._known.changes(self._known.best)
-        return self._space.baseline | taken, set() if self._known.seen(effective) else made
+        return self._space.baseline | taken, made, self._known.seen(effective)
 
     def unwanted(
         self, moves: Collection[Change], params: Mapping[str, str], made: Collection[Change]

@@ -199,9 +199,11 @@ class _Asking:
             if not self._space.lost(params):
                 return params
         for doubted in self._doubts():
-            params, made = self._consequences.made(doubted)
-            wanted = made.issuperset(doubted) and not self._consequences.unwanted(
-                doubted, params, made
+            params, made, seen = self._consequences.made(doubted)
+            wanted = (
+                made.issuperset(doubted)
+                and not seen
+                and not self._consequences.unwanted(doubted, params, made)
             )
             if wanted and not self._space.lost(params):
                 return params
@@ -225,10 +227,11 @@ class _Asking:
         is added to the moves refused by Kconfig, or to the candidates to pass over this time."""
         left = list(batch)
         while left:
-            params, made = self._consequences.made(left)
-            if not made and len(left) == len(batch):
+            params, made, seen = self._consequences.made(left)
+            if seen and made and len(left) == len(batch):
                 break
-            unwanted = self._consequences.unwanted(left, params, made) if made else set(left)
+            ends = seen or not made
+            unwanted = set(left) if ends else self._consequences.unwanted(left, params, made)
             if unwanted:
                 refused.update(unwanted)
                 left = [move for move in left if move not in refused]
