@@ -203,14 +203,15 @@ def build_space(
         command_line: the board's, where a parameter may have a value already.
 
     Raises:
-        UserError: the study names a symbol that the tree does not have (except in ``turn_on`` and
-            ``gate``, which may name symbols of other versions and are then recorded as excluded).
+        UserError: the study names a symbol that the tree does not have. Only ``turn_on``, ``gate``,
+            ``ranges`` and ``leave`` may name symbols of other versions (the last two none that is
+            near one of the tree's): there is nothing to try then, and that is recorded as excluded.
     """
     _check_names(tree, settings)
     settings = settings.model_copy(update={"keep": kept_names(tree, settings)})
     excluded = [
         Refusal(name, "y", "", _unknown(tree, name))
-        for name in (*settings.gate, *settings.turn_on)
+        for name in (*settings.gate, *settings.turn_on, *settings.ranges)
         if not tree.known(name)
     ]
     gate = Assignment({name: "y" for name in settings.gate if tree.known(name)})
@@ -299,15 +300,18 @@ def _unknown(tree: SymbolTree, name: str) -> str:
 
 
 def _check_names(tree: SymbolTree, settings: OptionSettings) -> None:
-    for role, names in (
-        ("keep", settings.keep),
-        ("leave", settings.leave),
-        ("try", settings.try_only),
-        ("ranges", tuple(settings.ranges)),
+    for role, names, must_exist in (
+        ("keep", settings.keep, True),
+        ("leave", settings.leave, False),
+        ("try", settings.try_only, True),
+        ("ranges", tuple(settings.ranges), False),
     ):
         for name in names:
-            if not tree.known(name):
-                similar = tree.similar(name)
+            if tree.known(name):
+                continue
+            # What need not exist may be another version's; what is near one that does is misspelt.
+            similar = tree.similar(name)
+            if must_exist or similar:
                 raise UserError(
                     f"options.{role} names {name}, which {tree.tree.name} does not have.",
                     f"Did you mean {' or '.join(similar)}?" if similar else "Remove it.",

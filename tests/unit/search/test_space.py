@@ -91,9 +91,24 @@ def test_an_option_that_is_off_can_be_a_candidate_for_on(tmp_path: Path) -> None
 
 
 def test_options_of_other_kernels_are_recorded_not_fatal(tmp_path: Path) -> None:
-    space = make(tmp_path, turn_on=["SLUB_TINY"], gate=["EMBEDDED"])
-    assert reasons(space).keys() == {"SLUB_TINY", "EMBEDDED"}
+    space = make(
+        tmp_path,
+        turn_on=["SLUB_TINY"],
+        gate=["EMBEDDED"],
+        ranges={"PRINTK_SAFE_LOG_BUF_SHIFT": [10, 13]},
+        leave=["DEBUG_INFO_NONE"],
+    )
+    assert reasons(space) == {
+        "SLUB_TINY": "tree has no such symbol",
+        "EMBEDDED": "tree has no such symbol",
+        "PRINTK_SAFE_LOG_BUF_SHIFT": "tree has no such symbol",
+    }
     assert space.gate.values == {}
+
+
+def test_a_misspelt_integer_is_named_with_a_better_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ranges names BUFFR, .*\nDid you mean BUFFER"):
+        make(tmp_path, ranges={"BUFFR": [3, 14]})
 
 
 @pytest.mark.parametrize("role", ["keep", "leave", "try"])
