@@ -16,6 +16,7 @@ from optimizer.cli.results import open_results, write_file
 from optimizer.cli.review import note, saving_text
 from optimizer.cli.screen import kb, results_option
 from optimizer.errors import MemtotalError, UserError
+from optimizer.kernel.kbuild import device_tree_target
 from optimizer.records import Trial
 from optimizer.review import buildroot
 from optimizer.review import export as exports
@@ -254,10 +255,18 @@ def _buildroot(found: Findings, study: str) -> dict[str, str]:
         defconfig=_text(found, "defconfig", study),
         fragment=_text(found, "fragment", study),
         command_line=command_line(found, study, found.winner),
-        device_tree=str(kernel.get("device_tree", "")),
+        device_tree=_device_tree(found, study),
         config=exports.settings_of(found.winner.resolved.text),
         header=tuple(header),
     )
+
+
+def _device_tree(found: Findings, study: str) -> str:
+    """The device tree as the kernel's make names it; as the study does where no tree is at hand."""
+    try:
+        return device_tree_target(load_study(study).kernel)
+    except MemtotalError:
+        return str(found.settings.get("kernel", {}).get("device_tree", ""))
 
 
 def _write_folder(folder: Path, files: Mapping[str, str]) -> None:

@@ -245,7 +245,8 @@ class BuildTree:
         if not self._settings.device_tree:
             return None
         deadline = Deadline(self._settings.build_timeout_seconds)
-        done, seen = self._make(self._settings.device_tree, log, deadline, None, None)
+        target = device_tree_target(self._settings)
+        done, seen = self._make(target, log, deadline, None, None)
         if done.returncode != 0:
             raise UserError(
                 f"{self._settings.device_tree} cannot be built: {' / '.join(seen[-3:])}",
@@ -345,6 +346,21 @@ class BuildTree:
             return path.read_text(encoding="utf-8")
         except OSError:
             return None
+
+
+def device_tree_target(settings: KernelSettings) -> str:
+    """The study's device tree as make knows it in this tree: ``versatile-pb.dtb`` lies in a folder
+    by its vendor since Linux 6.5, ``arm/versatile-pb.dtb``.
+
+    Where the tree has no source of it, or several, the name is what the study says.
+    """
+    name = settings.device_tree
+    sources = settings.tree / "arch" / settings.arch / "boot" / "dts"
+    source = Path(name).with_suffix(".dts")
+    if (sources / source).is_file():
+        return name
+    found = list(sources.rglob(source.name))
+    return str(found[0].relative_to(sources).with_suffix(".dtb")) if len(found) == 1 else name
 
 
 def _files(folder: Path) -> Iterator[Path]:
