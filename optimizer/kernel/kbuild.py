@@ -32,13 +32,17 @@ REPRODUCIBLE = {
 }
 _COMPILED = re.compile(r"^  (?:CC|AS|HOSTCC)\s+(\S+\.o)")
 _TELLING = re.compile(
-    r"error:|undefined reference|will not fit|overflowed|\bError \d|No rule to make|not clean", re.I
+    r"error:|undefined reference|will not fit|overflowed|\bError \d|No rule to make|not clean|"
+    r"Restart config|Console input/output",
+    re.I,
 )
 _MACHINE = re.compile(
     r"No space left on device|Cannot allocate memory|virtual memory exhausted|"
     r"Killed signal terminated program|Disk quota exceeded|Input/output error|"
     r"Read-only file system|\bKilled\b|[Cc]annot fork|Resource temporarily unavailable"
 )
+# conf has a question, and nobody answers.
+_INCOMPLETE = re.compile(r"Restart config|Console input/output is redirected")
 _UNCLEAN = re.compile(r"source tree is not clean|please run '?make.* mrproper")
 _MARKER = ".building"
 _OBJECTS_LOG = ".objects.log"
@@ -62,6 +66,10 @@ class BuildTree:
         self._env = dict(env) | REPRODUCIBLE
         self._jobs = jobs
         self._lock = lock
+        # What the kernel's tools put above a .config, once olddefconfig was seen to change nothing
+        # else. Then it is not run again, a second a build: make itself has conf look the .config
+        # over (syncconfig) when it is newer than what was made of it.
+        self._heading: str | None = None
         self._recover()
 
     @classmethod
@@ -134,17 +142,20 @@ class BuildTree:
             UserError: the source tree cannot be built out of tree.
             MachineFault: make failed for the machine's reasons.
         """
-        target = self.folder / ".config"
-        if self._text(target) is None or config_digest(self._text(target) or "") != config_digest(
-            config
-        ):
-            self._write(target, config)
+        self._put_config(config)
         done, seen = self._make("olddefconfig", log, deadline, cancel, None)
         if done.returncode != 0:
             raise MachineFault(
                 f"make olddefconfig failed in {self.folder}: {' / '.join(seen[-3:])}", f"See {log}."
             )
-        return self._text(target) or ""
+        return self._text(self.folder / ".config") or ""
+
+    def _put_config(self, config: str) -> None:
+        """Write the .config, unless one with the same settings is there: make looks at its time."""
+        target = self.folder / ".config"
+        there = self._text(target)
+        if there is None or config_digest(there) != config_digest(config):
+            self._write(target, config)
 
     def build(
         self,
@@ -175,7 +186,12 @@ class BuildTree:
         self._recover()
         marker = self.folder / _MARKER
         self._write(marker, "")
-        used = self.configure(config, log, deadline, cancel)
+        if self._heading is None:
+            used = self.configure(config, log, deadline, cancel)
+            if used.endswith(config):
+                self._heading = used.removesuffix(config)
+        else:
+            self._put_config(self._heading + config)
         compiled: set[str] = set()
 
         def look(line: str) -> None:
@@ -188,6 +204,9 @@ class BuildTree:
         objects_log = self.folder / _OBJECTS_LOG
         objects_log.unlink(missing_ok=True)
         done, seen = self._make(self._settings.target, log, deadline, cancel, look)
+        if done.returncode != 0 and any(map(_INCOMPLETE.search, seen)):
+            self.configure(config, log, deadline, cancel)
+            done, seen = self._make(self._settings.target, log, deadline, cancel, look)
         ok = done.returncode == 0 and image.is_file() and not done.cancelled
         if not done.cancelled and not done.timed_out:
             marker.unlink(missing_ok=True)
@@ -200,7 +219,7 @@ class BuildTree:
             seconds=time.monotonic() - started,
             objects=len(compiled),
             log=log,
-            config_text=used,
+            config_text=self._text(self.folder / ".config") or "",
             image=image if ok else None,
             image_bytes=image.stat().st_size if ok else 0,
             image_sha256=hashlib.sha256(image.read_bytes()).hexdigest() if ok else "",

@@ -191,6 +191,30 @@ def test_a_device_tree_that_the_tree_does_not_have(world: World) -> None:
     works_after(world, lambda: world.edit(world.study, '"other.dtb"', '"test.dtb"'))
 
 
+def test_a_whole_configuration_is_completed_only_once_a_tree(world: World) -> None:
+    asked = world.folder / "asked"
+    world.fault("olddefconfig", f"echo asked >>{asked}")
+    world.memtotal("run", "small.toml", "--trials", 4)
+    assert len(world.built()) > 2
+    assert asked.read_text() == "asked\n"
+
+
+def test_a_configuration_that_the_kernels_tools_have_a_question_about(world: World) -> None:
+    asked = world.folder / "asked"
+    world.fault("olddefconfig", f"echo asked >>{asked}")
+    # From the second build on, once each: what conf says when it has nobody to ask.
+    world.fault(
+        "vmlinux",
+        "[ -e vmlinux ] || exit 0\n"
+        f"[ -e {world.folder}/told ] && rm {world.folder}/told && exit 0\n"
+        f"touch {world.folder}/told\necho '* Restart config...'\nexit 1",
+    )
+    done = world.memtotal("run", "small.toml", "--trials", 4)
+    assert done.code == 0, done.err
+    assert asked.read_text().count("asked") >= len(world.built()) > 2
+    assert not (world.folder / "told").exists()
+
+
 def test_a_full_disk_under_the_compiler(world: World) -> None:
     fault = world.fault(
         "kernel/bug.o",
