@@ -12,7 +12,7 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: help setup run test check reference findings picture lock
+.PHONY: help setup run test check reference found findings picture lock
 .PHONY: bench-build soak bench-search landscape audit-reference audit-init
 
 help: ## this list
@@ -59,14 +59,15 @@ MEMTOTAL := $(ALONE) $(VENV)/bin/memtotal
 
 MEASURE ?= 1h
 
-# What a finished run found, as the run left it; verify comes last and fails if it does not repeat.
-# The steps are built first, and the savings of single options measured for MEASURE: that adds trials.
-reference: setup ## measure [MEASURE=1h], copy the study's result to results/reference, verify it
+# The steps are built, and the savings of single options measured for MEASURE: that adds trials.
+reference: setup ## measure [MEASURE=1h] what a finished run found, then `make found`
+	$(MEMTOTAL) steps $(STUDY)
+	$(MEMTOTAL) attribute $(STUDY) --budget $(MEASURE)
+	$(MAKE) --no-print-directory found STUDY=$(STUDY) REFERENCE=$(REFERENCE)
+
+# As the run left it; verify comes last and fails if it does not repeat.
+found: setup ## copy a study's result to results/reference, verify it [STUDY=... REFERENCE=...]
 	mkdir -p $(REFERENCE)
-	$(MEMTOTAL) export $(STUDY) --format defconfig -o $(REFERENCE)/winner_defconfig
-	$(MEMTOTAL) export $(STUDY) --format fragment -o $(REFERENCE)/winner.fragment
-	$(MEMTOTAL) status $(STUDY) --json >$(REFERENCE)/summary.json
-	$(MEMTOTAL) review $(STUDY) >$(REFERENCE)/review.txt
 	for one in baseline winner; do \
 		$(MEMTOTAL) explain $(STUDY) $$one >$(REFERENCE)/ledger-$$one.txt && \
 		$(MEMTOTAL) explain $(STUDY) $$one --json >$(REFERENCE)/ledger-$$one.json || exit; \
@@ -74,8 +75,6 @@ reference: setup ## measure [MEASURE=1h], copy the study's result to results/ref
 	$(MEMTOTAL) explain $(STUDY) --diff baseline winner >$(REFERENCE)/ledger-diff.txt
 	$(MEMTOTAL) explain $(STUDY) --diff baseline winner --json >$(REFERENCE)/ledger-diff.json
 	$(MEMTOTAL) init-audit $(STUDY) >$(REFERENCE)/init-audit.txt
-	$(MEMTOTAL) steps $(STUDY)
-	$(MEMTOTAL) attribute $(STUDY) --budget $(MEASURE)
 	$(MEMTOTAL) certificate $(STUDY) --format markdown -o $(REFERENCE)/certificate.md
 	rm -f $(REFERENCE)/trials.db
 	$(VENV)/bin/python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])' \
