@@ -58,6 +58,7 @@ CODE = {
     OURS: (*_OPTUNA, "optimizer/search/elimination.py", "optimizer/search/knowledge.py",
            "optimizer/search/prior.py", "optimizer/search/batch.py",
            "optimizer/search/suspects.py",
+           "optimizer/search/consequences.py",
            # What the checks type is part of the beliefs.
            *(f"configs/smoke/{name}.toml" for name in ("console", "network", "storage", "clock"))),
     "ktest": (*_DRIVE, "tests/benchmarks/rivals.py"),
