@@ -189,3 +189,12 @@ def test_beliefs_that_prove_wrong_lose_weight() -> None:
         told.read(Observation(number + 1, dict(off), (), EVERYTHING, 1001.0 + number))
         assert told.best[f"O{number}"] == "n"
     assert told.risk(change("O29")) < before / 2
+
+
+def test_what_such_changes_did_so_far_is_expected_of_the_others() -> None:
+    told = known(speculative="AB")
+    assert told.speculation == 1.0
+    told.read(observed(1, "A", score=990.0))
+    assert 0.5 < told.speculation < 1.0
+    told.read(observed(2, "B", score=1100.0))
+    assert told.speculation > 2.0

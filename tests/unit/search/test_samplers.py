@@ -274,3 +274,46 @@ def test_a_choice_that_fell_with_its_group_is_not_asked_for_again(space: Space) 
     assert winner.effective["G0"] == "n"
     assert winner.effective["OPEN|SHUT"] == "n"
     assert winner.objective == landscape.most
+
+
+SERVED = """
+config HELPER
+\tbool
+config FIRST
+\tbool "First"
+\tdefault y
+\tselect HELPER
+config SECOND
+\tbool "Second"
+\tdefault y
+\tselect HELPER
+config SERVER
+\tbool "Server"
+\tdepends on HELPER
+\tdefault y
+"""
+
+
+def test_what_holds_up_something_needed_stays_out_of_batches(tmp_path: Path) -> None:
+    """The server falls with the second of the two that select its helper, whichever goes first.
+    That does not show from the start, where both are there."""
+    folder = write_tree(tmp_path / "tree", 6, 5)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(SERVED)
+    space = space_of(folder)
+    landscape = Landscape.random(space, 0, 31)
+    landscape.needed = {"SERVER"}
+    landscape.savings |= {("FIRST", "n"): 60.0, ("SERVER", "n"): 60.0, ("G1_M1", "n"): -50.0}
+    study = elimination(space, {"FIRST": Belief({BOOT: 0.001}, 60.0)})
+    # One of two is needed, the server it must be: the other works, although nobody wants it.
+    told: list[dict[str, str]] = [
+        {},
+        {"SECOND": "n"},
+        {"SECOND": "n", "SERVER": "n", "G1_M1": "n"},
+        {"SECOND": "n", "G1_M1": "n"},
+    ]
+    for number, params in enumerate(told):
+        study.tell(landscape.evaluate(number, space.baseline | params))
+    asked = space.effective(study.ask(len(told)))
+    assert sum(value == "n" for value in asked.values()) > 3
+    assert asked["SERVER"] == asked["FIRST"] == "y"

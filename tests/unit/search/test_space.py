@@ -122,3 +122,12 @@ def test_the_gate_is_in_every_assignment_but_the_baselines(tmp_path: Path) -> No
     space = make(tmp_path, gate=["EXPERT"])
     assert space.assignment({"G0": "n"}).values == {"EXPERT": "y", "G0": "n"}
     assert space.baseline["G0"] == "y"
+
+
+def test_some_candidates_values_are_those_that_all_of_them_would_tell(tmp_path: Path) -> None:
+    space = make(tmp_path)
+    params = {"G0": "n", "FAST|LEAN": "LEAN"}
+    everything = space.effective(params)
+    some = ["SLOW|QUICK", "G0_M1", "FAST|LEAN"]
+    assert space.effective(params, some) == {name: everything[name] for name in some}
+    assert (everything["G0_M1"], everything["FAST|LEAN"]) == ("n", "LEAN")
