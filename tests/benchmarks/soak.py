@@ -29,8 +29,6 @@ from optimizer.kernel.objects import ObjectStore
 from optimizer.search.space import Space, build_space
 from optimizer.settings import StudySettings, cache_folder, environment, load_study
 
-CHECK_EVERY = 10
-
 
 @dataclass(frozen=True)
 class Soaked:
@@ -128,7 +126,7 @@ def soak(asked: argparse.Namespace, screen: Console) -> list[Soaked]:
     for number in range(len(found) + 1, asked.variants + 1):
         params = variant(space, asked.seed, number)
         config = space.tree.resolve(space.assignment(params)).text
-        one = work.build(number, len(params), config, check=number % CHECK_EVERY == 0)
+        one = work.build(number, len(params), config, check=number % asked.check_every == 0)
         found.append(one)
         asked.output.parent.mkdir(parents=True, exist_ok=True)
         with asked.output.open("a", encoding="utf-8") as stream:
@@ -186,6 +184,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="make soak")
     parser.add_argument("--study", default="versatilepb")
     parser.add_argument("--variants", type=int, default=200)
+    parser.add_argument("--check-every", type=int, default=10, help="compared with a clean build")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--output", type=Path, default=Path("results/bench/soak.jsonl"))
