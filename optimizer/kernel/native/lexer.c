@@ -48,9 +48,15 @@ static inline u32 splice(const char *at)
 
 static const char *block_comment(const char *at)
 {
-    const char *end = strstr(at + 2, "*/"), *cut = strstr(at + 2, "*\\");
-    if (end == NULL || (cut != NULL && cut < end && splice(cut + 1)))
+    const char *end = strstr(at + 2, "*/"), *cut = at + 2;
+    if (end == NULL)
         cannot("comment without an end", at, strcspn(at, "\n"));
+    while ((cut = memchr(cut, '\\', (size_t)(end - cut))) != NULL) {
+        /* Its end may be torn apart: a star here, the slash on the next line. */
+        if (cut[-1] == '*' && splice(cut))
+            cannot("comment with its end on two lines", at, strcspn(at, "\n"));
+        cut++;
+    }
     return end + 2;
 }
 
