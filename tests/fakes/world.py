@@ -75,6 +75,19 @@ turn_on = ["SLOB", "CC_OPTIMIZE_FOR_SIZE", "SLUB_TINY"]
 LOG_BUF_SHIFT = [12, 14]
 """
 
+# A compiler that never gives the same object twice.
+UNSTEADY = """\
+#!/bin/sh
+gcc "$@" || exit
+case "$*" in
+*"-c -o kernel/printk.o "*)
+    head -c 8 /dev/urandom >kernel/noise
+    objcopy --add-section .noise=kernel/noise kernel/printk.o
+    rm kernel/noise
+    ;;
+esac
+"""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -228,6 +241,20 @@ class World:
         assert code is None or done.code == code, f"exit code {done.code}\n{done.out}\n{done.err}"
         assert "Traceback" not in done.err, done.err
         return done
+
+    def benchmark(self, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run one of the programs in tests/benchmarks to its end."""
+        paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+        return subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+            env=self.environment | {"PYTHONPATH": paths, "COLUMNS": "140"},
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     def start(self, *arguments: object, fresh: bool = False) -> Run:
         """Run the command in the background.

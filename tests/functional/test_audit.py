@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.server import REPOSITORY
 from fakes.world import World
 
 # The fake tree has none: what the fragment names is taken out of the base, then appended.
@@ -40,17 +37,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def audit(world: World, *arguments: object) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.audit", *map(str, arguments)],
-        env=world.environment | {"PYTHONPATH": paths, "COLUMNS": "140"},
-        cwd=world.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return world.benchmark("audit", *arguments)
 
 
 def of(world: World, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
-from fakes.server import REPOSITORY
 from fakes.world import World
 
 INIT_H = '#define __initdata __attribute__((section(".init.data")))\n'
@@ -39,18 +36,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def audit(world: World, *arguments: object) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
     asked = (world.database.parent, "--study", world.study, "--trial", "baseline", *arguments)
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.init_marks", *map(str, asked)],
-        env=world.environment | {"PYTHONPATH": paths, "COLUMNS": "140"},
-        cwd=world.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return world.benchmark("init_marks", *asked)
 
 
 def test_a_marked_kernel_is_built_booted_and_judged(searched: World) -> None:

@@ -3,20 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes.world import World
-
-# Whatever is compiled twice is not the same twice.
-UNSTEADY = """\
-#!/bin/sh
-gcc "$@" || exit
-case "$*" in
-*"-c -o kernel/printk.o "*)
-    head -c 8 /dev/urandom >kernel/noise
-    objcopy --add-section .noise=kernel/noise kernel/printk.o
-    rm kernel/noise
-    ;;
-esac
-"""
+from fakes.world import UNSTEADY, World
 
 
 def test_an_audit_says_that_a_clean_build_gives_the_same(world: World) -> None:

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.server import REPOSITORY
-from fakes.world import World
-
-# A compiler that never gives the same object twice.
-UNSTEADY = """\
-#!/bin/sh
-gcc "$@" || exit
-case "$*" in
-*"-c -o kernel/printk.o "*)
-    head -c 8 /dev/urandom >kernel/noise
-    objcopy --add-section .noise=kernel/noise kernel/printk.o
-    rm kernel/noise
-    ;;
-esac
-"""
+from fakes.world import UNSTEADY, World
 
 
 def soak(world: World, *arguments: object) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
-    asked = ("--study", world.study, "--jobs", 1, *arguments)
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.soak", *map(str, asked)],
-        env=world.environment | {"PYTHONPATH": paths},
-        cwd=world.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return world.benchmark("soak", "--study", world.study, "--jobs", 1, *arguments)
 
 
 def written(world: World) -> list[dict[str, Any]]:
