@@ -225,22 +225,24 @@ class Batch:
 
     def _first_worth_it(self, numbers: Sequence[int]) -> int | None:
         """Takes the first one in that makes the build worth more; its place among the numbers."""
-        parts = [self._offers.part(number, self._together) for number in numbers]
-        places = [place for place, part in enumerate(parts) if self._may_come_in(part)]
-        if not places:
-            return None
-        spared = [
-            self._needs.without(self._spared, parts[place].changes)
-            if parts[place].suspect
-            else self._spared
-            for place in places
+        ahead = [
+            (place, part)
+            for place, number in enumerate(numbers)
+            if self._may_come_in(part := self._offers.part(number, self._together))
         ]
-        innocent = np.array(
-            [self._innocent if one is self._spared else self._needs.innocent(one) for one in spared]
-        )
-        free = self._free + np.array([parts[place].free for place in places])
-        all_safe = free + innocent
-        worths = self._worths([parts[place] for place in places], all_safe)
+        if not ahead:
+            return None
+        parts = [part for _place, part in ahead]
+        spared = [
+            self._needs.without(self._spared, part.changes) if part.suspect else self._spared
+            for part in parts
+        ]
+        innocent = [
+            self._innocent if one is self._spared else self._needs.innocent(one) for one in spared
+        ]
+        free = self._free + np.array([part.free for part in parts])
+        all_safe = free + np.array(innocent)
+        worths = self._worths(parts, all_safe)
         if self._count:
             worths[all_safe.sum(axis=1) < math.log(LEAST_HOPE)] = 0.0
         better = np.flatnonzero(worths > self.worth)
@@ -249,8 +251,9 @@ class Batch:
         first = int(better[0])
         self.worth = float(worths[first])
         self._free, self._spared, self._innocent = free[first], spared[first], innocent[first]
-        self._take_in(parts[places[first]])
-        return places[first]
+        place, part = ahead[first]
+        self._take_in(part)
+        return place
 
     def _may_come_in(self, part: _Part) -> bool:
         """Whether no group that is known to fail would be complete with it."""
@@ -268,11 +271,9 @@ class Batch:
 
     def _take_in(self, part: _Part) -> None:
         row = self._count
-        self._savings[row], self._own[row], self._harmless[row] = (
-            part.saving,
-            part.own,
-            part.harmless,
-        )
+        self._savings[row] = part.saving
+        self._own[row] = part.own
+        self._harmless[row] = part.harmless
         for number, count in self._guarded(part.changes).items():
             self._missing[number] -= count
         self._together.update(part.changes)
