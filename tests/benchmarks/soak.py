@@ -38,6 +38,7 @@ class Soaked:
     ``differing`` are those that were not the same, or ``build`` when just one of the two built.
     """
 
+    seed: int
     number: int
     changed: int
     ok: bool
@@ -80,8 +81,8 @@ class Soak:
             raise UserError(f"{self._folder / name} is in use.", "Wait for the other soak to end.")
         return tree
 
-    def build(self, number: int, changed: int, config: str, *, check: bool) -> Soaked:
-        """Build a .config with reuse, and if it is to be checked, clean beside it.
+    def build(self, seed: int, number: int, changed: int, config: str, *, check: bool) -> Soaked:
+        """Build a variant's .config with reuse, and if it is to be checked, clean beside it.
 
         Raises:
             MachineFault: the disk is full and the like.
@@ -89,7 +90,7 @@ class Soak:
         done = self._tree.build(config, self._folder / "reusing.log")
         compared, differing = self._compare(config, done.ok) if check else (0, ())
         return Soaked(
-            number, changed, done.ok, round(done.seconds, 2), done.objects, done.reused,
+            seed, number, changed, done.ok, round(done.seconds, 2), done.objects, done.reused,
             compared, differing,
         )  # fmt: skip
 
@@ -118,7 +119,7 @@ def soak(asked: argparse.Namespace, screen: Console) -> list[Soaked]:
     if asked.afresh:
         shutil.rmtree(folder, ignore_errors=True)
         asked.output.unlink(missing_ok=True)
-    found = read(asked.output)
+    found = read(asked.output, asked.seed)
     if not found:
         shutil.rmtree(folder, ignore_errors=True)  # the store begins empty
     space = build_space(workshop.symbol_tree(settings), settings.options)
@@ -126,7 +127,8 @@ def soak(asked: argparse.Namespace, screen: Console) -> list[Soaked]:
     for number in range(len(found) + 1, asked.variants + 1):
         params = variant(space, asked.seed, number)
         config = space.tree.resolve(space.assignment(params)).text
-        one = work.build(number, len(params), config, check=number % asked.check_every == 0)
+        check = asked.check_every > 0 and number % asked.check_every == 0
+        one = work.build(asked.seed, number, len(params), config, check=check)
         found.append(one)
         asked.output.parent.mkdir(parents=True, exist_ok=True)
         with asked.output.open("a", encoding="utf-8") as stream:
@@ -135,11 +137,11 @@ def soak(asked: argparse.Namespace, screen: Console) -> list[Soaked]:
     return found[: asked.variants]
 
 
-def read(path: Path) -> list[Soaked]:
+def read(path: Path, seed: int) -> list[Soaked]:
     """What an earlier run wrote; a last line that was cut short is left out.
 
     Raises:
-        UserError: the file is something else.
+        UserError: the file is something else, or of another seed.
     """
     if not path.is_file():
         return []
@@ -148,7 +150,11 @@ def read(path: Path) -> list[Soaked]:
         rows = [json.loads(one) for one in lines if one.endswith("\n")]
         found = [Soaked(**row | {"differing": tuple(row["differing"])}) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is not what a soak wrote: {error}.", "Use --afresh.") from None
+        raise UserError(
+            f"{path} is not what a soak wrote: {error}.", "Move it out of the way."
+        ) from None
+    if any(one.seed != seed for one in found):
+        raise UserError(f"{path} is of another seed.", "Move it out of the way.")
     if any(not one.endswith("\n") for one in lines):
         path.write_text("".join(one for one in lines if one.endswith("\n")), encoding="utf-8")
     return found
@@ -184,7 +190,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="make soak")
     parser.add_argument("--study", default="versatilepb")
     parser.add_argument("--variants", type=int, default=200)
-    parser.add_argument("--check-every", type=int, default=10, help="compared with a clean build")
+    parser.add_argument("--check-every", type=int, default=10, help="clean builds; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--output", type=Path, default=Path("results/bench/soak.jsonl"))

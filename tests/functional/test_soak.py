@@ -61,3 +61,11 @@ def test_a_file_of_something_else_is_left_alone(world: World, text: str) -> None
     assert "is not what a soak wrote" in done.stderr
     assert "Traceback" not in done.stderr
     assert path.read_text() == text
+
+
+def test_another_seed_does_not_go_on_with_these_variants(world: World) -> None:
+    soak(world, "--variants", 1)
+    done = soak(world, "--variants", 2, "--seed", 1)
+    assert done.returncode == 2
+    assert "is of another seed" in done.stderr
+    assert [row["number"] for row in written(world)] == [1]
