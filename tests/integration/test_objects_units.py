@@ -68,6 +68,12 @@ HARMLESS = {
         "static inline int x(void) { return 1; } int unit(int x) { return x; }",
         "static inline int x(void) { return 2; } int unit(int x) { return x; }",
     ),
+    "attribute asked for": (
+        task("", "", "int unit(struct task *t)"
+             "{ return __builtin_has_attribute(t->flags, nonstring); }"),
+        task("", "int more;", "int unit(struct task *t)"
+             "{ return __builtin_has_attribute(t->flags, nonstring); }"),
+    ),
     "type of an expression": (
         task("", "", "int unit(struct task *t) { typeof(*t) *u = t; return u->state; }"),
         task("", "int more;", "int unit(struct task *t) { typeof(*t) *u = t; return u->state; }"),
@@ -181,6 +187,17 @@ TELLING = {
         "void f(void); void f(void) __attribute__((noreturn));"
         "int unit(int x) { if (x) { f(); return 1; } return 2; }",
     ),
+    "attribute of a member asked for": (
+        "struct a { char b[4]; int c; };"
+        "int unit(struct a *a) { return __builtin_has_attribute(a->b, nonstring); }",
+        "struct a { char b[4] __attribute__((nonstring)); int c; };"
+        "int unit(struct a *a) { return __builtin_has_attribute(a->b, nonstring); }",
+    ),
+    "attribute elsewhere asked for": (
+        "extern char b[4]; int unit(void) { return __builtin_has_attribute(b, nonstring); }",
+        "extern char b[4]; extern char b[4] __attribute__((nonstring));"
+        "int unit(void) { return __builtin_has_attribute(b, nonstring); }",
+    ),
     "section elsewhere": (
         "int unit(void); int unit(void) { return 1; }",
         "int unit(void) __attribute__((section(\".cold\"))); int unit(void) { return 1; }",
@@ -263,6 +280,8 @@ def test_what_counts_is_compiled(bench: Bench, what: str) -> None:
         "\n#pragma GCC optimize(\"O1\")\nint unit(void) { return 1; }",
         "int unit(a) int a; { return a; }",
         "int unit(int x) { int f(int y) { return x + y; } return f(x); }",
+        "int unit(void) { return __builtin_has_attribute(int, packed); }",
+        "int unit(int *x) { return __builtin_has_attribute(unit, nonnull(1)); }",
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_taken_whole(bench: Bench, source: str) -> None:

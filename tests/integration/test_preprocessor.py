@@ -111,6 +111,12 @@ const char *unit[] = { S(long_one) }; // a comment that goes \\
 on and on
 const char *text = "one \\
 two";""",
+    "stars before a line's end": """
+/* **bold**\\
+ * and **bold again** *\\
+\\
+* so */ const char *unit = "/* *\\
+/ none";""",
     "guards": """
 #include "guarded.h"
 #include "guarded.h"
@@ -250,6 +256,7 @@ def test_conditions_come_out_as_the_compilers(bench: Bench) -> None:
         ("#define F\\\n(x) x\nint F(unit);", "token cut"),
         ("int unit; // here \\ \nint not_here;", "white space"),
         ("int unit; /* *\\\n/ int more;", "comment"),
+        ("int unit; /* *\\\n\\\n/ int more;", "comment"),
     ],
 )  # fmt: skip
 def test_what_kernels_do_not_use_is_left_to_the_compiler(

@@ -260,6 +260,20 @@ static struct type *parse_primary(void)
         parse_type_name();
         want(')');
         return &int_type;
+    case W_HAS_ATTRIBUTE: {
+        u32 stop = tokens[p + 1].match;
+        p++;
+        want('(');
+        if (is_type_start(p))
+            odd("attribute of a type", p);
+        parse_assignment(); /* its declarations are reached, and with them their attributes */
+        want(',');
+        if (p + 1 != stop)
+            odd("attribute with arguments", p);
+        p++;
+        want(')');
+        return &int_type;
+    }
     case W_CHOOSE: {
         p++;
         want('(');

@@ -46,14 +46,22 @@ static inline u32 splice(const char *at)
     return 0;
 }
 
+/* Whether a star is followed by the slash that ends its comment, but one or more lines further down. */
+static bool is_torn_end(const char *star)
+{
+    const char *next = star + 1;
+    for (u32 joined; (joined = splice(next)) != 0;)
+        next += joined;
+    return next > star + 1 && *next == '/';
+}
+
 static const char *block_comment(const char *at)
 {
     const char *end = strstr(at + 2, "*/"), *cut = at + 2;
     if (end == NULL)
         cannot("comment without an end", at, strcspn(at, "\n"));
     while ((cut = memchr(cut, '\\', (size_t)(end - cut))) != NULL) {
-        /* Its end may be torn apart: a star here, the slash on the next line. */
-        if (cut[-1] == '*' && splice(cut))
+        if (cut[-1] == '*' && is_torn_end(cut - 1))
             cannot("comment with its end on two lines", at, strcspn(at, "\n"));
         cut++;
     }

@@ -71,6 +71,7 @@ static const struct {
     {"_Alignof", W_ALIGNOF, 0}, {"__alignof", W_ALIGNOF, 0}, {"__alignof__", W_ALIGNOF, 0},
     {"_Generic", W_GENERIC, 0}, {"__builtin_offsetof", W_OFFSETOF, 0},
     {"__builtin_va_arg", W_VA_ARG, 0}, {"__builtin_types_compatible_p", W_COMPATIBLE, 0},
+    {"__builtin_has_attribute", W_HAS_ATTRIBUTE, 0},
     {"__builtin_choose_expr", W_CHOOSE, 0}, {"__real__", W_REAL, 0}, {"__imag__", W_REAL, 0},
     {"if", W_IF, 0}, {"else", W_ELSE, 0}, {"while", W_WHILE, 0}, {"do", W_DO, 0},
     {"for", W_FOR, 0}, {"switch", W_SWITCH, 0}, {"case", W_CASE, 0}, {"default", W_DEFAULT, 0},
