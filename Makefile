@@ -13,7 +13,7 @@ PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .PHONY: help setup run test check reference found findings picture lock
-.PHONY: bench-build soak bench-search landscape audit-reference audit-init
+.PHONY: bench-build bench-slots soak bench-search landscape audit-reference audit-init
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ VARIANTS ?= 0
 bench-build: ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
 	@toolchain/setup.sh bench
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS)
+
+bench-slots: setup ## trials an hour with one slot and with two: [VARIANTS=16]
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.slots \
+		$(if $(filter-out 0,$(VARIANTS)),--variants $(VARIANTS))
 
 SOAK ?= 200
 
