@@ -7,6 +7,8 @@ BUDGET ?= 8h
 STUDY ?= configs/versatilepb.toml
 
 VENV := .venv
+# A worker a core. What builds the same kernels stays together in one of them (xdist_group).
+PYTEST := $(VENV)/bin/pytest --numprocesses logical --dist loadgroup
 # The kernel's make, started further down, must not take this make's flags for its own.
 ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
@@ -26,13 +28,13 @@ run: setup ## search: make run [BUDGET=8h] [STUDY=configs/versatilepb.toml]
 
 test: ## every test, the ones that build and boot kernels included
 	@toolchain/setup.sh test
-	$(ALONE) $(VENV)/bin/pytest tests
+	$(ALONE) $(PYTEST) tests
 
 check: setup ## format, lint, types and the unit tests: a minute or two
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict optimizer
-	$(ALONE) $(VENV)/bin/pytest tests/unit
+	$(ALONE) $(PYTEST) tests/unit
 
 VARIANTS ?= 0
 

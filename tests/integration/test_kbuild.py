@@ -20,7 +20,7 @@ from optimizer.records import Assignment
 from optimizer.settings import environment
 from tests.integration.kernels import Kernel
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("kernels")]
 
 
 @pytest.fixture
