@@ -7,8 +7,9 @@ BUDGET ?= 8h
 STUDY ?= configs/versatilepb.toml
 
 VENV := .venv
-# A worker a core. What builds the same kernels stays together in one of them (xdist_group).
-PYTEST := $(VENV)/bin/pytest --numprocesses logical --dist loadgroup
+PYTEST := $(VENV)/bin/pytest
+# A worker a core; a file's tests stay together.
+SIDE_BY_SIDE := --numprocesses logical --dist loadfile
 # The kernel's make, started further down, must not take this make's flags for its own.
 ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 PIP_COMPILE_OPTIONS := --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
@@ -28,13 +29,14 @@ run: setup ## search: make run [BUDGET=8h] [STUDY=configs/versatilepb.toml]
 
 test: ## every test, the ones that build and boot kernels included
 	@toolchain/setup.sh test
-	$(ALONE) $(PYTEST) tests
+	$(ALONE) $(PYTEST) $(SIDE_BY_SIDE) -m "not kernels" tests
+	$(ALONE) $(PYTEST) -m kernels tests
 
 check: setup ## format, lint, types and the unit tests: a minute or two
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict optimizer
-	$(ALONE) $(PYTEST) tests/unit
+	$(ALONE) $(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
 VARIANTS ?= 0
 

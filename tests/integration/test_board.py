@@ -19,7 +19,7 @@ from optimizer.records import BootResult, BootState
 from optimizer.settings import SHIPPED_CONFIGS, BoardSettings, CheckSettings, Suite, load_study
 from tests.integration.kernels import Kernel
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("kernels")]
+pytestmark = [pytest.mark.integration, pytest.mark.kernels]
 
 STUDY = load_study(str(SHIPPED_CONFIGS / "versatilepb.toml"))
 BOARD = STUDY.board

@@ -22,7 +22,7 @@ from optimizer.search.trial import Slot, judge
 from optimizer.settings import cache_folder, environment
 from tests.integration.kernels import Kernel
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("kernels")]
+pytestmark = [pytest.mark.integration, pytest.mark.kernels]
 
 KB = 1024
 

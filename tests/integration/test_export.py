@@ -16,7 +16,7 @@ from optimizer.review.export import fragment, provenance, settings_of, with_head
 from optimizer.settings import load_study
 from optimizer.store import Database
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("kernels")]
+pytestmark = [pytest.mark.integration, pytest.mark.kernels]
 
 HEADER = [
     *provenance("versatilepb", 7, "linux", "gcc (Debian) 12.2.0"),

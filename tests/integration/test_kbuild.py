@@ -20,7 +20,7 @@ from optimizer.records import Assignment
 from optimizer.settings import environment
 from tests.integration.kernels import Kernel
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("kernels")]
+pytestmark = [pytest.mark.integration, pytest.mark.kernels]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from optimizer.settings import cache_folder
 from tests.integration.kernels import STUDIES
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("kernels")]
+pytestmark = [pytest.mark.integration, pytest.mark.kernels]
 
 STUDY = str(STUDIES / "small.toml")
 MEMTOTAL = [sys.executable, "-c", "from optimizer.cli import main; main()"]
