@@ -43,7 +43,7 @@ def prior(study: str, top: int | None, anew: bool, as_json: bool, results: str |
         raise MachineFault("The traced run failed.", "Run it again; the log says what happened.")
     ranked = sorted(beliefs.items(), key=lambda item: (-_worth(item[1]), item[0]))[:top]
     if as_json:
-        document = {name: asdict(one) | {"needed": one.needed} for name, one in ranked}
+        document = {name: _document(one) for name, one in ranked}
         click.echo(json.dumps(document, indent=2))
         return
     table = Table(box=None)
@@ -65,6 +65,12 @@ def prior(study: str, top: int | None, anew: bool, as_json: bool, results: str |
     screen.print(
         "needed: probability that something breaks without it. objects: compiled again for it."
     )
+
+
+def _document(belief: Belief) -> dict[str, object]:
+    told = asdict(belief) | {"needed": belief.needed, "objects": belief.objects}
+    del told["compiled"]
+    return told
 
 
 def _stored(study: str, results: str | None) -> dict[str, Belief]:

@@ -23,6 +23,7 @@ class _Slot:
     phase: str = "idle"
     detail: str = ""
     since: float = field(default_factory=time.monotonic)
+    expected: int | None = None
 
 
 class Progress:
@@ -77,17 +78,19 @@ class Progress:
         """A line that stays on the screen."""
         self._console.print(Text(line))
 
-    def started(self, number: int, slot: int) -> None:
-        """A trial was given to a slot."""
-        self._slots[slot] = _Slot(number, "configure")
+    def started(self, number: int, slot: int, expected: int | None = None) -> None:
+        """A trial was given to a slot; about so many objects will be compiled."""
+        self._slots[slot] = _Slot(number, "configure", expected=expected)
+        self._objects.pop(slot, None)
 
     def phase(self, number: int, slot: int, phase: str, detail: str) -> None:
         """A trial came to a phase."""
         state = self._slots.setdefault(slot, _Slot(number))
         if state.phase != phase and self._live is None:
-            self.say(
-                f"trial {number}: {phase}{f' {detail}' if detail and phase != 'build' else ''}"
-            )
+            more = detail
+            if phase == "build":
+                more = "" if state.expected is None else f"about {state.expected:,} objects"
+            self.say(f"trial {number}: {phase} {more}".rstrip())
         if phase == "build":
             self._objects[slot] = int(detail or 0)
         state.number, state.phase, state.detail = number, phase, detail
@@ -125,7 +128,8 @@ class Progress:
         for slot, state in sorted(self._slots.items()):
             detail = state.detail
             if state.phase == "build":
-                detail = f"{self._objects.get(slot, 0)} objects compiled"
+                about = "" if state.expected is None else f" of about {state.expected:,}"
+                detail = f"{self._objects.get(slot, 0):,}{about} objects compiled"
             table.add_row(
                 f"trial {state.number}", state.phase, detail, span(time.monotonic() - state.since)
             )

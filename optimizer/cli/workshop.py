@@ -162,10 +162,25 @@ def describe(space: Space, beliefs: Mapping[str, Belief]) -> dict[str, Json]:
                 "menu": " > ".join(one.menu),
                 "prompt": one.prompt,
             }
-            | (dataclasses.asdict(beliefs[one.name]) if one.name in beliefs else {})
+            | (_document(beliefs[one.name]) if one.name in beliefs else {})
             for one in space.candidates
         }
     )
+
+
+def _document(belief: Belief) -> dict[str, Json]:
+    return dataclasses.asdict(belief) | {
+        "objects": belief.objects,
+        "compiled": f"{belief.compiled:x}",
+    }
+
+
+def _compiled(stored: Mapping[str, Json]) -> int:
+    """A bit an object. Earlier versions stored their number alone, and took it that the objects of
+    one option hold those of another with fewer: so do the lowest bits."""
+    if "compiled" in stored:
+        return int(str(stored["compiled"]), 16)
+    return (1 << int(str(stored["objects"]))) - 1
 
 
 def stored_beliefs(database: Database) -> dict[str, Belief]:
@@ -178,7 +193,7 @@ def stored_beliefs(database: Database) -> dict[str, Belief]:
                 {what: float(str(probability)) for what, probability in needs.items()},
                 float(str(one["saving_kb"])),
                 float(str(one["doubt_kb"])),
-                int(str(one["objects"])),
+                _compiled(one),
                 str(one["ran"]),
             )
     return found

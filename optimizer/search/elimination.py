@@ -27,7 +27,14 @@ from optuna.trial import FrozenTrial, TrialState
 from optimizer.errors import MemtotalError
 from optimizer.search.batch import Batch, Needs, Offers
 from optimizer.search.consequences import Consequences
-from optimizer.search.knowledge import PAGE_KB, Belief, Failure, Knowledge, Observation
+from optimizer.search.knowledge import (
+    PAGE_KB,
+    Belief,
+    Failure,
+    Knowledge,
+    Observation,
+    objects_compiled,
+)
 from optimizer.search.space import Candidate, Change, Space
 
 # Attributes that the study gives each finished trial.
@@ -337,8 +344,8 @@ class _Asking:
     def _rated(self, moves: Sequence[Change]) -> list[_Rated]:
         """Batches of the moves, each with the saving that is expected for the time it takes.
 
-        Compiling costs as much as the widest move does (its objects hold most of the others'), so
-        for each width the best batch of moves no wider is made.
+        An object that several moves change is compiled once. The widest moves' objects hold most of
+        the others', so for each width the best batch of moves no wider is made.
         """
         scored = []
         for move in moves:
@@ -359,8 +366,9 @@ class _Asking:
             batch = Batch(offers)
             taken = batch.fill([place for place, row in enumerate(scored) if row[-1] <= most])
             if taken:
-                rate = batch.worth / (OVERHEAD_OBJECTS + most)
                 moves = tuple(scored[place][2] for place in taken)
+                width = self._width(frozenset().union(*(scored[place][3] for place in taken)))
+                rate = batch.worth / (OVERHEAD_OBJECTS + width)
                 found.append(_Rated(moves, batch.worth, rate))
         return found
 
@@ -386,7 +394,8 @@ class _Asking:
         return math.fsum(map(self._saving, frozenset().union(*map(self._group, moves))))
 
     def _width(self, changes: Iterable[Change]) -> int:
-        return max(self._beliefs.get(name, Belief()).objects for name, _value in changes)
+        """How many objects have to be compiled again for all of them together."""
+        return objects_compiled(self._beliefs, (name for name, _value in changes))
 
     def _saving(self, change: Change) -> float:
         name, value = change

@@ -15,7 +15,7 @@ observation, R. E. Kalman, 1960, with the covariances between changes left out).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from optimizer.search.space import Change
@@ -44,20 +44,42 @@ class Belief:
 
     ``needs`` is, for each thing that may break ("build", "boot", "suite/check", or "anything"), the
     probability (0 to 1) that it does without the option; ``saving_kb`` the expected saving and
-    ``doubt_kb`` its standard deviation; ``objects`` how many objects have to be compiled again for
-    it; ``ran`` says in words what of its code was seen to run.
+    ``doubt_kb`` its standard deviation; ``compiled`` the objects that have to be compiled again for
+    it, a bit each in the order in which they are traced; ``ran`` says in words what of its code was
+    seen to run.
     """
 
     needs: Mapping[str, float] = field(default_factory=lambda: {ANYTHING: 0.05})
     saving_kb: float = 1.0
     doubt_kb: float = 8.0
-    objects: int = 0
+    compiled: int = 0
     ran: str = ""
 
     @property
     def needed(self) -> float:
         """Probability that anything breaks without the option."""
         return 1.0 - math.prod(1.0 - one for one in self.needs.values())
+
+    @property
+    def objects(self) -> int:
+        """How many objects have to be compiled again for it."""
+        return self.compiled.bit_count()
+
+
+def objects_compiled(beliefs: Mapping[str, Belief], names: Iterable[str]) -> int:
+    """How many objects kbuild compiles again when these candidates change, told beforehand.
+
+    It is what the baseline's objects mention: what only other variants compile is not in it.
+
+    Args:
+        beliefs: by candidate; one without a belief counts for nothing.
+        names: the candidates.
+    """
+    compiled = 0
+    for name in names:
+        if name in beliefs:
+            compiled |= beliefs[name].compiled
+    return compiled.bit_count()
 
 
 @dataclass(frozen=True)

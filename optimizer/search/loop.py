@@ -21,7 +21,7 @@ from optimizer.process import Deadline
 from optimizer.records import Assignment, Outcome, Trial
 from optimizer.search import prior
 from optimizer.search.elimination import NothingLeftError
-from optimizer.search.knowledge import Belief
+from optimizer.search.knowledge import Belief, objects_compiled
 from optimizer.search.objectives import objectives
 from optimizer.search.space import Space
 from optimizer.search.study import Study
@@ -54,8 +54,8 @@ class Ending:
 class Reporter(Protocol):
     """Who is told how the run goes (called in the coordinator's thread only)."""
 
-    def started(self, number: int, slot: int) -> None:
-        """A trial was given to a slot."""
+    def started(self, number: int, slot: int, expected: int | None = None) -> None:
+        """A trial was given to a slot, where kbuild will compile about so many objects for it."""
 
     def phase(self, number: int, slot: int, phase: str, detail: str) -> None:
         """A trial came to a phase; for ``build`` the detail is the objects compiled so far."""
@@ -112,7 +112,10 @@ class Search:
         )
         self._study: Study | None = None
         self._sampler = "baseline"
+        self._beliefs: Mapping[str, Belief] = {}
         self._running: dict[Future[Trial], _Running] = {}
+        # By slot, the candidates' values in what was built there last.
+        self._built: dict[int, Mapping[str, str]] = {}
         self._twins: list[Variant] = []
         self._repeats = 0
 
@@ -169,6 +172,7 @@ class Search:
             UserError: the study's files changed under the run.
         """
         self._sampler = sampler
+        self._beliefs = beliefs
         self._study = Study(
             self._space,
             sampler,
@@ -279,7 +283,8 @@ class Search:
         def report(phase: str, detail: str) -> None:
             self._phases.put((variant.number, slot, phase, detail))
 
-        self._reporter.started(variant.number, slot)
+        self._reporter.started(variant.number, slot, self._expected(variant, slot))
+        self._built[slot] = variant.effective
         future = pool.submit(
             self._slots[slot].evaluate,
             variant,
@@ -288,6 +293,14 @@ class Search:
             self._cancel,
         )
         self._running[future] = _Running(variant, slot, tries)
+
+    def _expected(self, variant: Variant, slot: int) -> int | None:
+        """How many objects will be compiled; None where that is not known."""
+        before = self._built.get(slot)
+        if before is None or not self._beliefs:
+            return None
+        changed = (name for name, value in variant.effective.items() if before.get(name) != value)
+        return objects_compiled(self._beliefs, changed)
 
     def _wait(self, pool: ThreadPoolExecutor) -> None:
         """Until at least one trial is done; passes on what the workers report meanwhile."""

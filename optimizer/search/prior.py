@@ -129,9 +129,10 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
         gone = {one.path: one for one in built if not off.isdisjoint(one.options)}
         removed[candidate.name] = gone
         compiled[candidate.name] = sum(
-            one.path not in gone
+            1 << number
+            for number, one in enumerate(built)
+            if one.path not in gone
             and not (changed.isdisjoint(one.mentions) and changed.isdisjoint(flags))
-            for one in built
         )
     stages = _Stages(traces)
     code_kb = sum(one.bytes for one in built) / 1024.0
@@ -143,7 +144,8 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
         saving, doubt = _saving(candidate, own, candidate.name in idle)
         if candidate.kind == "choice" and not candidate.hinted:
             # Another way to do the same: it may change as much as has to be compiled for it.
-            saving = max(NOTHING_KB, saving * compiled[candidate.name] / max(1, len(built)))
+            share = compiled[candidate.name].bit_count() / max(1, len(built))
+            saving = max(NOTHING_KB, saving * share)
         if candidate.kind != "parameter" and not flags.isdisjoint(_turned_on(candidate)):
             saving, doubt = FLAG_SAVING_SHARE * code_kb, FLAG_SAVING_SHARE * code_kb
         found[candidate.name] = Belief(needs, saving, doubt, compiled[candidate.name], ran)

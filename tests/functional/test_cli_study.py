@@ -179,6 +179,17 @@ def test_what_is_believed_of_the_options_is_traced_anew_when_asked(world: World)
         database.commit()
     stored = json.loads(world.memtotal("prior", "small.toml", "--json").out)
     assert any("lines read" in one["ran"] for one in stored.values())
+    assert {name: one["objects"] for name, one in stored.items()} == {
+        name: one["objects"] for name, one in traced.items()
+    }
+    # So much was stored before which objects they are was.
+    with closing(sqlite3.connect(world.database)) as database:
+        database.execute(
+            "UPDATE study_settings SET candidates_json ="
+            " replace(candidates_json, '\"compiled\"', '\"something else\"')"
+        )
+        database.commit()
+    assert json.loads(world.memtotal("prior", "small.toml", "--json").out) == stored
     anew = json.loads(world.memtotal("prior", "small.toml", "--anew", "--json").out)
     assert anew == traced
     assert json.loads(world.memtotal("prior", "small.toml", "--json").out) == traced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from optimizer.errors import MachineFault, UserError
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.process import Deadline
 from optimizer.records import BuildResult, Outcome, Trial
+from optimizer.search.knowledge import Belief, objects_compiled
 from optimizer.search.loop import Ending, Limits, Search
 from optimizer.search.samplers import SAMPLERS
 from optimizer.search.space import Space, build_space
@@ -70,8 +72,10 @@ class Told:
     troubles: list[tuple[int, str]] = field(default_factory=list)
     finished_trials: list[int] = field(default_factory=list)
     phases: set[tuple[int, str]] = field(default_factory=set)
+    expected: dict[int, int | None] = field(default_factory=dict)
 
-    def started(self, number: int, slot: int) -> None: ...
+    def started(self, number: int, slot: int, expected: int | None = None) -> None:
+        self.expected[number] = expected
 
     def phase(self, number: int, slot: int, phase: str, detail: str) -> None:
         self.phases.add((number, phase))
@@ -306,6 +310,24 @@ def test_elimination_ends_when_nothing_is_left(bench: Bench) -> None:
     best = bench.database.best()
     assert best is not None
     assert set(bench.database.trial(best).effective.values()) == {"n"}
+
+
+def test_how_much_will_be_compiled_is_told_beforehand(bench: Bench) -> None:
+    beliefs = {
+        one.name: Belief(compiled=0b111 << number)
+        for number, one in enumerate(bench.space.candidates)
+    }
+    search = bench.search()
+    search.measure_baseline()
+    search.run("random", 0, beliefs, Limits(Deadline(None), 4))
+    assert bench.told.expected[0] is None, "nobody knows what is in the slot's tree"
+    built = [bench.database.trial(number) for number in sorted(bench.told.expected)]
+    assert len(built) > 2
+    for before, after in itertools.pairwise(built):
+        changed = {
+            name for name in after.effective if after.effective[name] != before.effective[name]
+        }
+        assert bench.told.expected[after.number] == objects_compiled(beliefs, changed)
 
 
 def test_a_hole_that_a_killed_run_left_is_filled(bench: Bench) -> None:

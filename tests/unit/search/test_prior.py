@@ -9,6 +9,7 @@ import pytest
 from optimizer.kernel.elf import Function
 from optimizer.kernel.ownership import ObjectFile
 from optimizer.search import prior
+from optimizer.search.knowledge import objects_compiled
 from optimizer.search.prior import Traces
 from optimizer.search.space import Space
 from tests.unit.search.landscape import space_of, write_tree
@@ -120,6 +121,8 @@ def test_what_mentions_an_option_is_compiled_again_unless_it_goes(space: Space) 
     assert found["G0"].objects == 1  # b.o; a.o goes
     assert found["G1"].objects == 2  # a.o, and b.o for the member that falls
     assert found["G2"].objects == 0
+    assert objects_compiled(found, ["G0", "G2", "none"]) == 1
+    assert objects_compiled(found, ["G0", "G1"]) == 2, "b.o is compiled once"
 
 
 def test_an_option_of_the_compiler_compiles_everything_again(space: Space) -> None:
