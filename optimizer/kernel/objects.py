@@ -14,6 +14,9 @@ What identifies an entry: the reduced text, the options that are not the preproc
 object's path, the stand-in's own source, and the compiler (its version and its files). A unit that
 the stand-in does not understand is taken whole; a damaged entry is removed and its object compiled.
 
+Before it compiles, a build asks the compiler a hundred times whether it takes an option. The
+stand-in keeps these answers too (``probe.c``).
+
 What reuse does not see: a fault in code that no unit uses. A clean build stops at it, a build that
 reuses everything else does not; ``verify`` and audits build clean.
 """
@@ -49,7 +52,8 @@ _STALE_SECONDS = 3600.0
 _STATISTICS = "statistics.json"
 _DISTRUSTED = "distrusted"
 _UNLIKE = "preprocessed"
-# Entries that are no objects: what the compiler said of itself, and what was compiled before.
+# Entries that are no objects: what the compiler said of itself and of options, and what was
+# compiled before.
 _NOTE = ".note"
 
 
@@ -117,7 +121,7 @@ class ObjectStore:
         if found is None or "/" in name:
             return None
         try:
-            programs = _programs(cache / "programs", name, env)
+            programs = stand_in(cache / "programs", name, env)
             store = cache / "objects"
             store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -184,6 +188,34 @@ class ObjectStore:
                 file.writelines(f"{one}\n" for one in sorted(set(objects) - known))
         except OSError as error:
             raise MachineFault(f"{self._folder} cannot be written: {error}.") from error
+
+
+def stand_in(folder: Path, name: str, env: Mapping[str, str]) -> Path:
+    """The folder with the stand-in under the compiler's name, compiled when its source is new.
+
+    Args:
+        folder: of all stand-ins, each by the digest of its source.
+        name: the compiler's.
+        env: environment in which the host's compiler is found.
+
+    Raises:
+        MachineFault: it cannot be compiled.
+    """
+    home = folder / _source_digest()
+    program, links = home / "memtotal-cc", home / "bin"
+    if not (links / name).exists():
+        lock = FolderLock(home)
+        if not lock.acquire(Deadline(BUILD_SECONDS)):
+            raise MachineFault(f"Another process has been compiling in {home} for too long.")
+        try:
+            if not program.exists():
+                _compile(sorted(NATIVE.glob("*.c")), program, env)
+            links.mkdir(exist_ok=True)
+            if not (links / name).exists():
+                (links / name).symlink_to(program)
+        finally:
+            lock.release()
+    return links
 
 
 def usage(cache: Path) -> StoreUsage:
@@ -318,29 +350,6 @@ def _source_digest() -> str:
     for source in sorted(NATIVE.glob("*.[ch]")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
-
-
-def _programs(folder: Path, name: str, env: Mapping[str, str]) -> Path:
-    """The folder with the stand-in under the compiler's name, compiled when its source is new.
-
-    Raises:
-        MachineFault: it cannot be compiled.
-    """
-    home = folder / _source_digest()
-    program, links = home / "memtotal-cc", home / "bin"
-    if not (links / name).exists():
-        lock = FolderLock(home)
-        if not lock.acquire(Deadline(BUILD_SECONDS)):
-            raise MachineFault(f"Another process has been compiling in {home} for too long.")
-        try:
-            if not program.exists():
-                _compile(sorted(NATIVE.glob("*.c")), program, env)
-            links.mkdir(exist_ok=True)
-            if not (links / name).exists():
-                (links / name).symlink_to(program)
-        finally:
-            lock.release()
-    return links
 
 
 def _compile(sources: list[Path], program: Path, env: Mapping[str, str]) -> None:

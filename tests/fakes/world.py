@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.server import REPOSITORY, Server
+from tests.standin import put_stand_in
 
 FAKES = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 60.0
@@ -169,6 +170,7 @@ class World:
         self.database = self.results / "small" / "trials.db"
         self.extra: dict[str, str] = {}
         self._runs: list[Run] = []
+        put_stand_in(self.cache)
         shutil.copytree(FAKES / "linux", self.tree)
         self.knobs = folder / "knobs"
         (self.knobs / "faults").mkdir(parents=True)

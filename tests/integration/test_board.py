@@ -300,7 +300,10 @@ def test_nothing_is_left_of_a_running_emulator(bench: Bench) -> None:
         BOARD, kernel.image, kernel.device_tree, kernel.initramfs, bench.folder
     ) as machine:
         machine.start()
-        [emulator] = emulators(bench.folder)
+        deadline = time.monotonic() + 30
+        while not (found := emulators(bench.folder)) and time.monotonic() < deadline:
+            time.sleep(0.05)  # forked, and not QEMU yet
+        [emulator] = found
     assert not Path(f"/proc/{emulator}").exists()
     assert version(BOARD).startswith("QEMU emulator version")
 

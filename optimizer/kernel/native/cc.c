@@ -47,7 +47,7 @@ void text_add(struct text *text, const void *bytes, size_t length)
     text->length += length;
 }
 
-static const char *compiler;
+const char *compiler;
 
 static _Noreturn void run_compiler(char **argv)
 {
@@ -85,7 +85,7 @@ struct call {
     bool may_reduce; /* -fno-strict-aliasing: types say nothing of what may overlap */
 };
 
-static bool starts(const char *text, const char *with)
+bool starts(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
 }
@@ -215,10 +215,6 @@ static bool preprocess(char **argv, struct call *call, struct text *source)
     close(said);
     return went_well;
 }
-
-/* Entries of the store that are no objects. */
-#define NOTE ".note"
-#define NOTE_NAME (DIGEST_HEX + sizeof NOTE - 1)
 
 /* Files with one object's path a line. */
 #define DISTRUSTED "distrusted"   /* it once differed from a clean build's: it is compiled for good */
@@ -364,8 +360,7 @@ static bool compile_text(char **argv, const struct call *call, const struct text
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 && silent;
 }
 
-/* Compiles; true when it went well and said nothing. What it says is passed on. */
-static bool compile(char **argv, int *code)
+bool compile(char **argv, int *code, struct text *text)
 {
     int status, said = memfd_create("said", MFD_CLOEXEC);
     pid_t child = said < 0 ? -1 : fork();
@@ -384,6 +379,7 @@ static bool compile(char **argv, int *code)
     bool silent = true;
     for (off_t at = 0; (got = pread(said, part, sizeof part, at)) > 0; at += got) {
         silent = false;
+        text_add(text, part, (size_t)got);
         for (ssize_t put = 0, now; put < got; put += now)
             if ((now = write(2, part + put, (size_t)(got - put))) <= 0)
                 break;
@@ -473,7 +469,7 @@ static const char *ask(const char *question)
 int main(int argc, char **argv)
 {
     const char *store = getenv("MEMTOTAL_OBJECTS");
-    struct text source = {0}, reduced = {0};
+    struct text source = {0}, reduced = {0}, said = {0};
     struct call call;
     char key[DIGEST_HEX], call_key[NOTE_NAME];
     int code;
@@ -483,6 +479,9 @@ int main(int argc, char **argv)
         fputs("memtotal: MEMTOTAL_COMPILER is not the path of a compiler\n", stderr);
         return 127;
     }
+    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
+    if (store != NULL && *store != 0 && !checks && answer_probe(argv, store, &code))
+        return code;
     if (store == NULL || *store == 0 || !is_compilation(argv, &call))
         run_compiler(argv);
     if (is_listed(store, DISTRUSTED, call.object)) {
@@ -493,7 +492,6 @@ int main(int argc, char **argv)
     const char *problem = NULL;
     make_call_key(argv, &call, call_key);
     struct text before;
-    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
     bool is_new = !checks && !store_read(store, call_key, &before);
     const char *other = call.has_debug ? "debug information"
                         : is_new       ? ""
@@ -536,11 +534,11 @@ int main(int argc, char **argv)
     if (is_own && !is_text_of_tokens(source.at, source.length)) {
         add_to_list(store, UNLIKE, call.object);
         note(checks ? "UNLIKE" : "compiled", call.object, token_difference());
-        compile(argv, &code);
+        compile(argv, &code, &said);
         return code;
     }
     if (checks) {
-        bool stores = compile(argv, &code);
+        bool stores = compile(argv, &code, &said);
         enum comparison found = code == 0 ? store_compare(store, key, call.object) : ABSENT;
         note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", call.object,
              problem ? problem : other && *other ? other : key);
@@ -551,7 +549,7 @@ int main(int argc, char **argv)
     note(problem ? "compiled-whole" : "compiled", call.object,
          problem ? problem : other && *other ? other : key);
     bool is_compiled = source.length > 0 && compile_text(argv, &call, &source);
-    if (!is_compiled && !compile(argv, &code))
+    if (!is_compiled && !compile(argv, &code, &said))
         return code;
     store_put(store, key, call.object);
     if (is_new)

@@ -1,4 +1,4 @@
-/* Reuse of compiled objects: what the parts of the compiler wrapper share. */
+/* Reuse of compiled objects: what the parts of the compiler's stand-in share. */
 #ifndef OBJCACHE_H
 #define OBJCACHE_H
 
@@ -16,6 +16,7 @@ struct text {
 };
 
 void text_add(struct text *text, const void *bytes, size_t length);
+bool starts(const char *text, const char *with);
 void *grown(void *old, size_t bytes); /* realloc, or the end of the process */
 
 /* The tokens of a unit, from what the compiler's preprocessor printed. Returns NULL, or why not. */
@@ -49,6 +50,18 @@ struct digest;
 struct digest *digest_new(void);
 void digest_add(struct digest *digest, const void *bytes, size_t length);
 void digest_end(struct digest *digest, char hex[DIGEST_HEX]);
+
+/* Runs the compiler; true when it went well and said nothing. What it says on standard error is passed
+ * on, and added to a text. */
+bool compile(char **argv, int *code, struct text *text);
+extern const char *compiler; /* its path */
+
+/* Whether the call only asks if the compiler takes some options; it is answered then. */
+bool answer_probe(char **argv, const char *store, int *code);
+
+/* Entries of the store that are no objects. */
+#define NOTE ".note"
+#define NOTE_NAME (DIGEST_HEX + sizeof NOTE - 1)
 
 /* The store of objects; what goes wrong with it costs a compilation, never an object. */
 bool store_read(const char *store, const char *key, struct text *content);

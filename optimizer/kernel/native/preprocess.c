@@ -20,7 +20,7 @@
 const char *const *prefix_maps;
 const char *(*ask_compiler)(const char *question);
 
-static bool starts(const char *text, const char *with, const char **rest)
+static bool after(const char *text, const char *with, const char **rest)
 {
     size_t length = strlen(with);
     if (strncmp(text, with, length) != 0)
@@ -63,7 +63,7 @@ static const char **no_words(void)
 static const char *value(char ***word, const char *name)
 {
     const char *rest;
-    if (!starts(**word, name, &rest))
+    if (!after(**word, name, &rest))
         return NULL;
     return *rest ? rest : *++*word;
 }
@@ -79,20 +79,20 @@ static void read_options(char **argv, struct options *found)
             word++;
         else if (strcmp(text, "-nostdinc") == 0)
             found->is_complete = true;
-        else if (starts(text, "-Wp,-MMD,", &rest) && strchr(rest, ',') == NULL)
+        else if (after(text, "-Wp,-MMD,", &rest) && strchr(rest, ',') == NULL)
             found->list = rest;
-        else if (starts(text, "-Wp,", &rest) || starts(text, "-imacros", &rest) ||
-                 starts(text, "-idirafter", &rest) || starts(text, "-iprefix", &rest) ||
-                 starts(text, "-iwith", &rest) || starts(text, "-isysroot", &rest) ||
-                 starts(text, "--sysroot", &rest) || starts(text, "-I-", &rest) ||
-                 starts(text, "-traditional", &rest) || starts(text, "-trigraphs", &rest) ||
-                 starts(text, "-ansi", &rest) || starts(text, "-A", &rest) ||
-                 starts(text, "-finput-charset", &rest) || starts(text, "-remap", &rest) ||
-                 starts(text, "-fpreprocessed", &rest) || starts(text, "-fdirectives", &rest) ||
-                 starts(text, "-Xpreprocessor", &rest) || starts(text, "-fpch", &rest) ||
-                 starts(text, "-undef", &rest) || starts(text, "-C", &rest))
+        else if (after(text, "-Wp,", &rest) || after(text, "-imacros", &rest) ||
+                 after(text, "-idirafter", &rest) || after(text, "-iprefix", &rest) ||
+                 after(text, "-iwith", &rest) || after(text, "-isysroot", &rest) ||
+                 after(text, "--sysroot", &rest) || after(text, "-I-", &rest) ||
+                 after(text, "-traditional", &rest) || after(text, "-trigraphs", &rest) ||
+                 after(text, "-ansi", &rest) || after(text, "-A", &rest) ||
+                 after(text, "-finput-charset", &rest) || after(text, "-remap", &rest) ||
+                 after(text, "-fpreprocessed", &rest) || after(text, "-fdirectives", &rest) ||
+                 after(text, "-Xpreprocessor", &rest) || after(text, "-fpch", &rest) ||
+                 after(text, "-undef", &rest) || after(text, "-C", &rest))
             cannot("option", text, strlen(text));
-        else if (starts(text, "-std=", &rest) && strncmp(rest, "gnu", 3) != 0)
+        else if (after(text, "-std=", &rest) && strncmp(rest, "gnu", 3) != 0)
             cannot("option", text, strlen(text)); /* trigraphs, and what linux is */
         else if (strcmp(text, "-Wundef") == 0)
             warn_undefined();
@@ -104,12 +104,12 @@ static void read_options(char **argv, struct options *found)
             add(&found->quote, rest);
         else if ((rest = value(&word, "-I")) != NULL)
             add(&found->bracket, rest);
-        else if (starts(text, "-D", &rest) || starts(text, "-U", &rest)) {
+        else if (after(text, "-D", &rest) || after(text, "-U", &rest)) {
             if (*rest == 0)
                 cannot("option", text, 2);
             add(&found->macros, text);
-        } else if (starts(text, "-fmacro-prefix-map=", &rest) ||
-                   starts(text, "-ffile-prefix-map=", &rest)) {
+        } else if (after(text, "-fmacro-prefix-map=", &rest) ||
+                   after(text, "-ffile-prefix-map=", &rest)) {
             if (strchr(rest, '=') == NULL)
                 cannot("option", text, strlen(text));
             add(&found->maps, rest);
