@@ -3,8 +3,9 @@
  * For `gcc ... -c -o x.o x.c` the unit is preprocessed (preprocess.c; by the real compiler where that
  * gives up), its tokens are reduced to what the unit can depend on (reduce.c), and an object that was
  * compiled from the same before is taken from the store. Then nobody sees what the compiler would have
- * said of code that the unit does not use: warnings, and errors that a clean build stops at. Every
- * other call, and every doubt, is the real compiler's alone.
+ * said of code that the unit does not use: warnings, and errors that a clean build stops at. Calls
+ * that only ask whether the compiler takes some options are answered from the store too (probe.c).
+ * Every other call, and every doubt, is the real compiler's alone.
  *
  * Environment:
  *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
