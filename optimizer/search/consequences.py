@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 
 from optimizer.search.knowledge import Knowledge
 from optimizer.search.space import Change, Space
+
+# So many of Kconfig's answers are remembered.
+REMEMBERED = 500
+
+
+class Effects:
+    """What Kconfig makes of params. From ask to ask a search looks at much the same."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._remembered = lru_cache(REMEMBERED)(self._worked_out)
+
+    def of(
+        self, params: Mapping[str, str], names: Iterable[str] | None = None
+    ) -> Mapping[str, str]:
+        """As :meth:`Space.effective`."""
+        return self._remembered(tuple(params.items()), None if names is None else tuple(names))
+
+    def _worked_out(
+        self, params: tuple[Change, ...], names: tuple[str, ...] | None
+    ) -> Mapping[str, str]:
+        return self._space.effective(dict(params), names)
 
 
 class Consequences:
@@ -13,6 +36,7 @@ class Consequences:
 
     Args:
         space: the search space.
+        effects: of params in that space.
         known: what the trials told; its best variant is what changes are made to.
         saving: what a change is expected to save, in kB.
 
@@ -20,8 +44,15 @@ class Consequences:
         base: the best variant's changes that can be asked for.
     """
 
-    def __init__(self, space: Space, known: Knowledge, saving: Callable[[Change], float]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        effects: Effects,
+        known: Knowledge,
+        saving: Callable[[Change], float],
+    ) -> None:
         self._space = space
+        self._effects = effects
         self._known = known
         self._saving = saving
         self._start = space.start
@@ -42,7 +73,7 @@ class Consequences:
         What Kconfig would refuse is not asked for.
         """
         asked = self.base | dict(batch)
-        effective = self._space.effective(self._space.baseline | asked)
+        effective = self._effects.of(self._space.baseline | asked)
         taken = {name: value for name, value in asked.items() if effective[name] == value}
         made = self._known.changes(effective) - self._known.changes(self._known.best)
         return self._space.baseline | taken, made, self._known.seen(effective)
@@ -73,12 +104,12 @@ class Consequences:
     ) -> bool:
         """Whether Kconfig makes a change when moves are asked for, all but ``without``."""
         asked = self._space.baseline | self.base | dict(one for one in moves if one != without)
-        return self._space.effective(asked, wanted[:1])[wanted[0]] == wanted[1]
+        return self._effects.of(asked, wanted[:1])[wanted[0]] == wanted[1]
 
     def _undone(self, params: Mapping[str, str]) -> list[Change]:
         """Which options that the best drops are as at the start with those params.
 
         What was turned on and falls with its parent is another matter: the parent saves more.
         """
-        effective = self._space.effective(params, self._dropped)
+        effective = self._effects.of(params, self._dropped)
         return [(name, "n") for name in self._dropped if effective[name] == self._start[name]]

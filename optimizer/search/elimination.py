@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optimizer.errors import MemtotalError
 from optimizer.search.batch import Batch, Needs, Offers
-from optimizer.search.consequences import Consequences
+from optimizer.search.consequences import Consequences, Effects
 from optimizer.search.knowledge import (
     PAGE_KB,
     Belief,
@@ -95,6 +95,7 @@ class EliminationSampler(BaseSampler):
         self._start = space.start
         self._rank = {one.name: rank for rank, one in enumerate(space.candidates)}
         self._turns = _turns(len(tolerances))
+        self._effects = Effects(space)
         self._read: list[int] = []
         self._known: list[Knowledge] = []
 
@@ -118,7 +119,7 @@ class EliminationSampler(BaseSampler):
         first = len(others) % len(self._turns)
         for turn in (*range(first, len(self._turns)), *range(first)):
             known = self._known[turn]
-            asking = _Asking(self._space, known, self._beliefs, self._rank, running)
+            asking = _Asking(self._space, self._effects, known, self._beliefs, self._rank, running)
             if (params := asking.next()) is not None:
                 return params
         raise NothingLeftError(
@@ -182,6 +183,7 @@ class _Asking:
     def __init__(
         self,
         space: Space,
+        effects: Effects,
         known: Knowledge,
         beliefs: Mapping[str, Belief],
         rank: Mapping[str, int],
@@ -192,7 +194,7 @@ class _Asking:
         self._beliefs = beliefs
         self._rank = rank
         self._start = space.start
-        self._consequences = Consequences(space, known, self._saving)
+        self._consequences = Consequences(space, effects, known, self._saving)
         # What was worked out for the savers serves for the rest.
         self._batches: dict[tuple[Change, ...], list[_Rated]] = {}
         self._pending = {change for params in running for change in known.changes(params)}
@@ -407,13 +409,18 @@ class _Asking:
 
     def _taken_back(self) -> Iterator[dict[str, str]]:
         """The best without a change that need not save anything (something is switched on, or
-        another alternative chosen) and that came along with others: it may cost what they saved."""
+        another alternative chosen) and that came along with others: it may cost what they saved.
+
+        What is switched on stays only when that was measured, not when the trials together say so:
+        they are told apart by a regression, which can take others' saving for its own.
+        """
         made = self._known.changes(self._known.best)
         for name, value in sorted(made):
             candidate = self._space.candidate(name)
             surely = candidate.kind in ("int", "parameter") or value == "n"
             measured = self._known.gains.get((name, value), (-1.0, 0))[0] >= 0
-            if surely or measured or self._known.surely_saves((name, value)):
+            estimated = candidate.kind == "choice" and self._known.surely_saves((name, value))
+            if surely or measured or estimated:
                 continue
             asked = {one: other for one, other in self._consequences.base.items() if one != name}
             params = self._space.baseline | asked

@@ -152,7 +152,7 @@ class Knowledge:
         self._cleared: dict[Change, set[str]] = {}
         self._savings: dict[Change, tuple[float, float]] = {}
         self._needs: dict[Change, dict[str, float]] | None = None
-        self._groups: list[frozenset[Change]] = []
+        self._failing = _Smallest(())
         self._suspects: dict[str, Suspects] = {}
         self._risks: dict[Change, float] = {}
         self._factors: dict[int, float] = {}
@@ -274,13 +274,14 @@ class Knowledge:
 
     def fails(self, changes: Collection[Change]) -> bool:
         """Whether those changes on top of the best variant are known to fail together."""
-        return any(group.issubset(changes) for group in self.failing_groups)
+        self._infer()
+        return self._failing.is_one_within(changes)
 
     @property
     def failing_groups(self) -> Sequence[frozenset[Change]]:
         """The smallest groups of changes known to fail on top of the best variant."""
         self._infer()
-        return self._groups
+        return self._failing.groups
 
     def _calibrate(
         self, made: Collection[Change], suspected: Mapping[Change, float]
@@ -296,7 +297,7 @@ class Knowledge:
             suspected: change -> probability that it is needed, of those that failed with others.
         """
         tried: dict[int, list[float]] = {}
-        certain = {next(iter(one)) for one in self._groups if len(one) == 1}
+        certain = {next(iter(one)) for one in self._failing.groups if len(one) == 1}
         outcomes = {**suspected, **dict.fromkeys(made, 0.0), **dict.fromkeys(certain, 1.0)}
         needed_ones: dict[int, float] = {}
         for change, outcome in outcomes.items():
@@ -339,7 +340,7 @@ class Knowledge:
             if remaining := failure.changes - made:
                 for what in failure.broken or (ANYTHING,):
                     left.setdefault(what, set()).add(remaining)
-        self._groups = _smallest(set().union(*left.values()) if left else set())
+        self._failing = _Smallest(set().union(*left.values()) if left else set())
         alike = _alike(left)
         # What is known of those that failed together, and how far the beliefs are right, follow
         # from one another: in turns (expectation and maximization, A. P. Dempster et al., 1977).
@@ -388,7 +389,7 @@ def _alike(
     found: dict[tuple[str, frozenset[frozenset[Change]]], list[str]] = {}
     for what, groups in left.items():
         found.setdefault((what.partition("/")[0], frozenset(groups)), []).append(what)
-    return [(whats, _smallest(groups)) for (_suite, groups), whats in found.items()]
+    return [(whats, _Smallest(groups).groups) for (_suite, groups), whats in found.items()]
 
 
 def _strength(needed: float) -> int:
@@ -396,10 +397,23 @@ def _strength(needed: float) -> int:
     return round(math.log2(max(needed, LEAST_NEED)))
 
 
-def _smallest(groups: Collection[frozenset[Change]]) -> list[frozenset[Change]]:
-    """Those that hold no other: the smaller one explains them."""
-    found: list[frozenset[Change]] = []
-    for group in sorted(groups, key=lambda one: (len(one), sorted(one))):
-        if not any(other <= group for other in found):
-            found.append(group)
-    return found
+class _Smallest:
+    """Of groups of changes those that hold no other: the smaller one explains them."""
+
+    def __init__(self, groups: Collection[frozenset[Change]]) -> None:
+        self.groups: list[frozenset[Change]] = []
+        # By one member: a group is within others only when that member is.
+        self._by_member: dict[Change, list[frozenset[Change]]] = {}
+        for members in sorted((sorted(one) for one in groups), key=lambda one: (len(one), one)):
+            group = frozenset(members)
+            if not self.is_one_within(group):
+                self.groups.append(group)
+                self._by_member.setdefault(members[0], []).append(group)
+
+    def is_one_within(self, changes: Collection[Change]) -> bool:
+        """Whether all of a group are among the changes."""
+        return any(
+            group.issubset(changes)
+            for member in self._by_member.keys() & changes
+            for group in self._by_member[member]
+        )
