@@ -276,6 +276,21 @@ def test_a_choice_that_fell_with_its_group_is_not_asked_for_again(space: Space) 
     assert winner.objective == landscape.most
 
 
+def test_what_is_switched_on_stays_only_when_that_was_measured(tmp_path: Path) -> None:
+    """It came along with others, and hardly anybody doubted that it saves. It does not."""
+    folder = write_tree(tmp_path / "tree", 6, 5)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write('config EXTRA\n\tbool "Extra"\n')
+    space = space_of(folder, OPTIONS.model_copy(update={"turn_on": (*OPTIONS.turn_on, "EXTRA")}))
+    landscape = Landscape.random(space, 0, 31)
+    landscape.savings["EXTRA", "y"] = -20.0
+    study = elimination(space, {"EXTRA": Belief({BOOT: 0.001}, 60.0, 2.0)})
+    trials = landscape.search(study, trials=400)
+    assert any(one.effective["EXTRA"] == "y" for one in trials if one.outcome is Outcome.PASSED)
+    assert best(trials).effective["EXTRA"] == "n"
+    assert best(trials).objective == landscape.most
+
+
 SERVED = """
 config HELPER
 \tbool
