@@ -39,9 +39,11 @@ OURS = SAMPLERS[0]
 RIVALS = ("ktest", "halving")
 ALL = (OURS, *RIVALS, *SAMPLERS[1:])
 # Builds after which a run is given up. ktest and halving come to an end by themselves well before;
-# Optuna's never do, and get the builds that the default study is to be done in.
+# Optuna's never do, and get the builds that the default study is to be done in; more where ours
+# needs more itself.
 CAPS = {OURS: 1000, "ktest": 2000, "halving": 2000}
 CAP = 120
+LONGER = {"needs-40": 250}
 MARKS = (30, 60, 120)
 GOAL = 0.99
 KTEST_FACTOR = 5
@@ -82,6 +84,13 @@ def code_digest(sampler: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def _cap(landscape: str, sampler: str, cap: int) -> int:
+    """Builds after which a run is given up."""
+    if sampler == "optimum":
+        return 0
+    return CAPS.get(sampler, max(cap, LONGER.get(landscape, 0)))
+
+
 def _job(landscape: str, sampler: str, seed: int, cap: int) -> Row:
     """One run, or one optimum, in a worker."""
     bench = _shared[0]
@@ -107,7 +116,7 @@ def make_runs(
     """
     codes = {name: code_digest(name) for name in ("optimum", *samplers)}
     wanted = {
-        (landscape, sampler, seed): CAPS.get(sampler, cap) if sampler != "optimum" else 0
+        (landscape, sampler, seed): _cap(landscape, sampler, cap)
         # Seed by seed: what there is when it is interrupted can be compared.
         for seed in range(seeds)
         for landscape in landscapes
