@@ -11,7 +11,7 @@ from optimizer.settings import cache_folder, environment
 
 def put_stand_in(cache: Path) -> None:
     """Have the stand-in in a cache that is to be used, as an earlier run would have left it."""
-    home = stand_in(cache_folder() / "programs", "cc", environment()).parent
-    target = cache / "programs" / home.name
+    program = stand_in(cache_folder() / "programs", environment())
+    target = cache / "programs" / program.parent.name
     target.mkdir(parents=True)
-    shutil.copy2(home / "memtotal-cc", target)
+    shutil.copy2(program, target)

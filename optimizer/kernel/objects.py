@@ -121,7 +121,7 @@ class ObjectStore:
         if found is None or "/" in name:
             return None
         try:
-            programs = stand_in(cache / "programs", name, env)
+            programs = _links(stand_in(cache / "programs", env), name)
             store = cache / "objects"
             store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -190,31 +190,39 @@ class ObjectStore:
             raise MachineFault(f"{self._folder} cannot be written: {error}.") from error
 
 
-def stand_in(folder: Path, name: str, env: Mapping[str, str]) -> Path:
-    """The folder with the stand-in under the compiler's name, compiled when its source is new.
+def stand_in(folder: Path, env: Mapping[str, str]) -> Path:
+    """The stand-in's program, compiled when its source is new.
 
     Args:
         folder: of all stand-ins, each by the digest of its source.
-        name: the compiler's.
         env: environment in which the host's compiler is found.
 
     Raises:
         MachineFault: it cannot be compiled.
     """
     home = folder / _source_digest()
-    program, links = home / "memtotal-cc", home / "bin"
-    if not (links / name).exists():
+    program = home / "memtotal-cc"
+    if not program.exists():
         lock = FolderLock(home)
         if not lock.acquire(Deadline(BUILD_SECONDS)):
             raise MachineFault(f"Another process has been compiling in {home} for too long.")
         try:
             if not program.exists():
                 _compile(sorted(NATIVE.glob("*.c")), program, env)
-            links.mkdir(exist_ok=True)
-            if not (links / name).exists():
-                (links / name).symlink_to(program)
         finally:
             lock.release()
+    return program
+
+
+def _links(program: Path, name: str) -> Path:
+    """The folder with the stand-in under a compiler's name, and under no other: it comes first in
+    ``PATH``, where the host's compiler must stay itself."""
+    links = program.parent / "bin" / name
+    link = links / name
+    if not link.exists():
+        links.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another process made it
+            link.symlink_to(program)
     return links
 
 

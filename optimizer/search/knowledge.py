@@ -67,9 +67,10 @@ class Belief:
 
 
 def objects_compiled(beliefs: Mapping[str, Belief], names: Iterable[str]) -> int:
-    """How many objects kbuild compiles again when these candidates change, told beforehand.
+    """About how many objects kbuild compiles again when these candidates change, told beforehand.
 
-    It is what the baseline's objects mention: what only other variants compile is not in it.
+    It is what the baseline's objects mention: what only other variants compile is not in it, and
+    what goes with one candidate counts where another changes it.
 
     Args:
         beliefs: by candidate; one without a belief counts for nothing.

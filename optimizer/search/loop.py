@@ -284,7 +284,8 @@ class Search:
             self._phases.put((variant.number, slot, phase, detail))
 
         self._reporter.started(variant.number, slot, self._expected(variant, slot))
-        self._built[slot] = variant.effective
+        # Until it is built, nobody knows what is in the slot's tree.
+        self._built.pop(slot, None)
         future = pool.submit(
             self._slots[slot].evaluate,
             variant,
@@ -326,6 +327,8 @@ class Search:
     def _finish(self, variant: Variant, trial: Trial, slot: int) -> None:
         if trial.number == 0:
             _check_baseline(trial)
+        if trial.build is not None and trial.build.ok:
+            self._built[slot] = variant.effective
         self._store(trial)
         self._store_twins(variant, trial)
         self._database.clear_activity(slot)

@@ -28,7 +28,7 @@ from optimizer.cli import workshop
 from optimizer.cli.host import cores
 from optimizer.errors import MemtotalError, UserError
 from optimizer.kernel.kconfig import SymbolTree
-from optimizer.records import Assignment
+from optimizer.records import Assignment, Outcome
 from optimizer.search.trial import Slot, Variant
 from optimizer.settings import StudySettings, cache_folder, environment, load_study
 
@@ -71,9 +71,16 @@ class Lane:
             self._free.put(slot)
 
     def warm_up(self, baseline: Variant) -> None:
-        """Build and boot the baseline in every slot."""
+        """Build and boot the baseline in every slot.
+
+        Raises:
+            UserError: it does not pass; then trials an hour would mean nothing.
+        """
         for number, slot in enumerate(self._slots):
-            slot.evaluate(baseline, self._logs(f"baseline-{number}"), _silent, threading.Event())
+            logs = self._logs(f"baseline-{number}")
+            trial = slot.evaluate(baseline, logs, _silent, threading.Event())
+            if trial.outcome is not Outcome.PASSED:
+                raise UserError(f"The baseline does not pass: {trial.reason}.", f"See {logs}.")
 
     def evaluate(self, variants: Iterable[Variant]) -> list[str]:
         """Evaluate them, as many at once as there are slots; their outcomes, in their order."""
@@ -142,7 +149,10 @@ def measure(asked: argparse.Namespace, screen: Console) -> list[Evaluated]:
         by_name = dict(zip(_names(recorded), outcomes, strict=True))
         found.append(Evaluated(slots, lane.compilers, len(variants), round(seconds, 1), by_name))
         _write(asked.output, found)
-    return [one for one in found if one.slots in asked.slots]
+    return sorted(
+        (one for one in found if one.slots in asked.slots),
+        key=lambda one: asked.slots.index(one.slots),
+    )
 
 
 def _names(recorded: Sequence[Mapping[str, object]]) -> list[str]:
@@ -165,12 +175,14 @@ def _write(path: Path, found: Sequence[Evaluated]) -> None:
 def show(found: Sequence[Evaluated], screen: Console) -> None:
     """Print a table, each count of slots beside the first."""
     table = Table(box=None)
-    for title in ("slots", "compilers each", "trials", "wall s", "trials/h", "to the first"):
+    for title in ("slots", "compilers each", "trials", "wall s", "trials/h", "to the first",
+                  "passed"):  # fmt: skip
         table.add_column(title, justify="right")
     for one in found:
         table.add_row(
             str(one.slots), str(one.compilers), str(one.trials), f"{one.wall_seconds:.0f}",
             f"{one.an_hour:.1f}", f"{one.an_hour / found[0].an_hour:.2f}",
+            str(sum(outcome == Outcome.PASSED.value for outcome in one.outcomes.values())),
         )  # fmt: skip
     screen.print(table)
     unlike = {name for one in found for name in one.outcomes
@@ -189,6 +201,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("results/bench/slots.json"))
     parser.add_argument("--afresh", action="store_true", help="forget what is finished")
     asked = parser.parse_args(arguments)
+    if min(asked.variants, *asked.slots) < 1:
+        parser.error("--variants and --slots are 1 or more")
     screen = Console(width=None if sys.stdout.isatty() else 140)
     try:
         show(measure(asked, screen), screen)

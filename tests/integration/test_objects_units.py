@@ -193,6 +193,12 @@ TELLING = {
         "struct a { char b[4] __attribute__((nonstring)); int c; };"
         "int unit(struct a *a) { return __builtin_has_attribute(a->b, nonstring); }",
     ),
+    "attribute of a type asked for": (
+        "struct a { char b; int c; };"
+        "int unit(struct a *a) { return __builtin_has_attribute(*a, packed); }",
+        "struct a { char b; int c; } __attribute__((packed));"
+        "int unit(struct a *a) { return __builtin_has_attribute(*a, packed); }",
+    ),
     "attribute elsewhere asked for": (
         "extern char b[4]; int unit(void) { return __builtin_has_attribute(b, nonstring); }",
         "extern char b[4]; extern char b[4] __attribute__((nonstring));"

@@ -115,6 +115,10 @@ def test_the_name_of_what_is_written_does_not_count_and_all_else_does(builder: B
         ("-fstack-usage", *NOTHING),
         ("@options", *NOTHING),
         ("-specs=other", *NOTHING),
+        ("-Wa,-mfpu=vfp,--MD,list.d", *NOTHING),
+        ("-fsyntax-only", *NOTHING),
+        ("--param", "@options", *NOTHING),
+        ("-march=native", *NOTHING),
     ],
 )
 def test_what_reads_or_writes_files_is_asked_each_time(

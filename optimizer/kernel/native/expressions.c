@@ -266,7 +266,10 @@ static struct type *parse_primary(void)
         want('(');
         if (is_type_start(p))
             odd("attribute of a type", p);
-        parse_assignment(); /* its declarations are reached, and with them their attributes */
+        /* Its declarations are reached, and with them their attributes; its type's are in its body. */
+        struct type *asked = parse_assignment();
+        if (asked->shape != S_FUNCTION)
+            need_complete(asked);
         want(',');
         if (p + 1 != stop)
             odd("attribute with arguments", p);

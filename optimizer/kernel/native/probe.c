@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "objcache.h"
@@ -21,9 +22,15 @@ static bool is_plain(const char *option)
     static const char *const files[] = {"-fplugin", "-fdump", "-fprofile", "-fcallgraph", "-flto",
                                         "-ftest-coverage", "-fstack-usage", "-fopt-info", "-fsave",
                                         "-fcompare-debug", "-ffile", "-fmodule", "-fdiagnostics",
-                                        "-frecord", "-Wp,", "-Wl,", "-Wa,", "-mlog"};
-    if (starts(option, "-D") || starts(option, "-fmacro-prefix-map=") || starts(option, "-Wa,-m"))
+                                        "-frecord", "-fsyntax-only", "-fauto-profile", "-fdeps",
+                                        "-fbranch-probabilities", "-Wp,", "-Wl,", "-Wa,", "-mlog"};
+    const char *value = strrchr(option, '=');
+    if (starts(option, "-D") || starts(option, "-fmacro-prefix-map="))
         return true;
+    if (starts(option, "-Wa,-m"))
+        return strpbrk(option + 4, ",@/") == NULL;
+    if (value != NULL && strcmp(value, "=native") == 0)
+        return false; /* this machine's processor */
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (starts(option, files[i]))
             return false;
@@ -38,6 +45,9 @@ static const char *output_of_nothing(char **argv)
 {
     const char *output = NULL;
     bool compiles = false, is_c = false, is_empty = false;
+    for (char **arg = argv + 1; *arg != NULL; arg++)
+        if ((*arg)[0] == '@')
+            return NULL; /* options in a file */
     for (char **arg = argv + 1; *arg != NULL; arg++) {
         if (strcmp(*arg, "-c") == 0) {
             compiles = true;
@@ -77,7 +87,9 @@ bool answer_probe(char **argv, const char *store, int *code)
     const char *output = output_of_nothing(argv);
     char taken[NOTE_NAME], refused[NOTE_NAME];
     struct text said = {0};
-    if (output == NULL || strcmp(output, "/dev/null") == 0)
+    struct stat there;
+    /* A device is written to, not replaced; and only what this call writes may be kept. */
+    if (output == NULL || lstat(output, &there) == 0)
         return false;
     name_answer(argv, output, "taken", taken);
     name_answer(argv, output, "refused", refused);
