@@ -35,8 +35,9 @@ from optimizer.settings import StudySettings, cache_folder, environment, load_st
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The variants evaluated with so many slots: seconds by the clock, outcome of each."""
+    """A study's variants evaluated with so many slots: seconds by the clock, outcome of each."""
 
+    study: str
     slots: int
     compilers: int
     trials: int
@@ -127,7 +128,11 @@ def measure(asked: argparse.Namespace, screen: Console) -> list[Evaluated]:
     if asked.afresh:
         asked.output.unlink(missing_ok=True)
     recorded = json.loads(asked.sequence.read_text(encoding="utf-8"))[1 : 1 + asked.variants]
-    found = [one for one in _read(asked.output) if list(one.outcomes) == _names(recorded)]
+    found = [
+        one
+        for one in _read(asked.output)
+        if one.study == settings.name and list(one.outcomes) == _names(recorded)
+    ]
     symbols = workshop.symbol_tree(settings)
     tools = workshop.tools(settings, symbols)
     baseline, *variants = (
@@ -147,7 +152,11 @@ def measure(asked: argparse.Namespace, screen: Console) -> list[Evaluated]:
         finally:
             lane.close()
         by_name = dict(zip(_names(recorded), outcomes, strict=True))
-        found.append(Evaluated(slots, lane.compilers, len(variants), round(seconds, 1), by_name))
+        found.append(
+            Evaluated(
+                settings.name, slots, lane.compilers, len(variants), round(seconds, 1), by_name
+            )
+        )
         _write(asked.output, found)
     return sorted(
         (one for one in found if one.slots in asked.slots),

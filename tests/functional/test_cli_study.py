@@ -184,10 +184,12 @@ def test_what_is_believed_of_the_options_is_traced_anew_when_asked(world: World)
     }
     # So much was stored before which objects they are was.
     with closing(sqlite3.connect(world.database)) as database:
-        database.execute(
+        changed = database.execute(
             "UPDATE study_settings SET candidates_json ="
             " replace(candidates_json, '\"compiled\"', '\"something else\"')"
+            " WHERE instr(candidates_json, '\"compiled\"')"
         )
+        assert changed.rowcount == 1
         database.commit()
     assert json.loads(world.memtotal("prior", "small.toml", "--json").out) == stored
     anew = json.loads(world.memtotal("prior", "small.toml", "--anew", "--json").out)
