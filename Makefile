@@ -132,8 +132,11 @@ lock: ## write requirements.lock anew from pyproject.toml
 	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL build/lock/bin/pip-compile $(PIP_COMPILE_OPTIONS) \
 		--output-file requirements.lock pyproject.toml
 
-# From a traced boot of the default study's baseline, built if it is not, and its trials.
+# From a traced boot of the default study's baseline, built if it is not, its trials, and those of
+# the other references.
 landscape: setup ## measure anew what bench-search's landscapes are made of
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.record_landscape configs/versatilepb.toml \
 		--trials results/reference/versatilepb-6.1/trials.db \
 		--output tests/benchmarks/data/versatilepb-6.1.json.gz
+	PYTHONPATH=tests $(VENV)/bin/python -m benchmarks.alternatives results/reference/*/trials.db \
+		--output tests/benchmarks/data/alternatives.json

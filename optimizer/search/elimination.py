@@ -39,7 +39,7 @@ from optimizer.search.space import Candidate, Change, Space
 
 # Attributes that the study gives each finished trial.
 NUMBER, EFFECTIVE, BROKEN = "number", "effective", "broken"
-PASSED, FIGURES = "passed", "figures"
+PASSED, FIGURES, IMAGE = "passed", "figures", "image_bytes"
 
 # What a trial costs besides building (configure, link, boots, checks), in objects that kbuild finds
 # out of date: some 30 s, in which 250 of them are built, most from the store. It counts for more,
@@ -173,8 +173,13 @@ class EliminationSampler(BaseSampler):
         }
         return self._space.effective(self._space.baseline | asked)
 
-    def _speculative(self, change: Change) -> bool:
-        return not self._space.candidate(change[0]).hinted
+    def _speculative(self, change: Change) -> float | None:
+        candidate = self._space.candidate(change[0])
+        if candidate.promises(change[1]):
+            return None
+        # What is believed of a choice that the study hints at is believed of those hints.
+        unsaid = Belief()
+        return (unsaid if candidate.hinted else self._beliefs.get(change[0], unsaid)).saving_kb
 
 
 class _Asking:
@@ -299,8 +304,9 @@ class _Asking:
         """Of the changes of which nobody knows whether they save, one at a time: what several do
         together would hide what each does."""
         found = []
-        for move in self._moves(False, refused, without):
-            worth = self._worth(move) * self._known.speculation
+        speculation = self._known.speculation
+        for move in (*self._moves(False, refused, without), *self._siblings(refused, without)):
+            worth = max(speculation.expected_kb(move), 1e-6) * (1.0 - self._known.risk(move))
             rate = worth / (OVERHEAD_OBJECTS + self._width([move]))
             found.append(_Rated((move,), worth, rate))
         return max(found, key=lambda one: (one.rate, -self._order(one.moves[0])), default=None)
@@ -322,21 +328,36 @@ class _Asking:
         self, hinted: bool, refused: Collection[Change], without: Collection[str]
     ) -> list[Change]:
         found = (
-            self._move(one, refused)
-            for one in self._space.candidates
-            if one.hinted is hinted and one.name not in without
+            self._move(one, refused) for one in self._space.candidates if one.name not in without
         )
-        return [move for move in found if move is not None]
+        return [
+            move
+            for move in found
+            if move is not None and self._space.candidate(move[0]).promises(move[1]) is hinted
+        ]
 
-    def _worth(self, move: Change) -> float:
-        return self._saving(move) * (1.0 - self._known.risk(move))
+    def _siblings(self, refused: Collection[Change], without: Collection[str]) -> Iterator[Change]:
+        """Of each choice that was changed, the next alternative: it may gain more than that one."""
+        for candidate in self._space.candidates:
+            now = self._known.best.get(candidate.name)
+            if candidate.kind != "choice" or now not in candidate.alternatives:
+                continue
+            later = candidate.alternatives[candidate.alternatives.index(now) + 1 :]
+            move = self._untried(candidate.name, later, refused)
+            if move is not None and candidate.name not in without:
+                yield move
 
     def _move(self, candidate: Candidate, refused: Collection[Change]) -> Change | None:
         """The candidate's next value to try; None when it is settled or being tried."""
         if self._known.best.get(candidate.name) != self._start[candidate.name]:
             return None
-        for value in candidate.alternatives:
-            move = (candidate.name, value)
+        return self._untried(candidate.name, candidate.alternatives, refused)
+
+    def _untried(
+        self, name: str, values: Iterable[str], refused: Collection[Change]
+    ) -> Change | None:
+        """The first of the values that may work; None when there is none, or it is being tried."""
+        for move in ((name, value) for value in values):
             if move in self._pending:
                 return None
             if self._known.risk(move) < 1.0 and move not in refused:
@@ -350,13 +371,16 @@ class _Asking:
         the others', so for each width the best batch of moves no wider is made.
         """
         scored = []
+        offered = frozenset(moves)
         for move in moves:
-            group = self._group(move)
-            if not self._known.fails(group):
+            together = self._with_holders(move)
+            group = frozenset().union(*map(self._group, together))
+            if offered.issuperset(together) and not self._known.fails(group):
                 risk, saving = self._sum(group)
-                scored.append((risk / saving, self._order(move), move, group, self._width(group)))
+                width = self._width(group)
+                scored.append((risk / saving, self._order(move), together, group, width))
         scored.sort(key=lambda row: row[:2])
-        groups = [group for _price, _order, _move, group, _width in scored]
+        groups = [group for _price, _order, _together, group, _width in scored]
         members = sorted(frozenset().union(*groups))
         needs = Needs({one: self._known.needs(one) for one in members}, self._known.suspects)
         savings = {one: self._saving(one) for one in members}
@@ -368,7 +392,7 @@ class _Asking:
             batch = Batch(offers)
             taken = batch.fill([place for place, row in enumerate(scored) if row[-1] <= most])
             if taken:
-                moves = tuple(scored[place][2] for place in taken)
+                moves = tuple(dict.fromkeys(one for place in taken for one in scored[place][2]))
                 width = self._width(frozenset().union(*(scored[place][3] for place in taken)))
                 rate = batch.worth / (OVERHEAD_OBJECTS + width)
                 found.append(_Rated(moves, batch.worth, rate))
@@ -390,6 +414,15 @@ class _Asking:
             if self._known.best.get(drop[0]) == self._start[drop[0]]
         )
         return frozenset({move, *dropped})
+
+    def _with_holders(self, move: Change) -> tuple[Change, ...]:
+        """The move after those of what still selects the option: together, or it is not made."""
+        holders = (
+            one
+            for one in sorted(self._space.candidate(move[0]).holders)
+            if self._known.best.get(one[0]) == self._start[one[0]]
+        )
+        return (*holders, move)
 
     def _saved(self, moves: Collection[Change]) -> float:
         """What moves are expected to save together with all that falls with them, in kB."""
@@ -491,4 +524,5 @@ def _observation(trial: FrozenTrial, weights: Sequence[float]) -> Observation:
         None
         if figures is None
         else math.fsum(weight * figure for weight, figure in zip(weights, figures, strict=True)),
+        trial.user_attrs.get(IMAGE, 0),
     )

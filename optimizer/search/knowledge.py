@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from optimizer.search.space import Change
+from optimizer.search.speculation import Speculation
 from optimizer.search.suspects import Suspects
 
 BUILD = "build"
@@ -30,8 +31,6 @@ LEAST_NEED = 1e-4
 CERTAIN = 1.0
 # A belief of some strength weighs as much as so many options tried about which it was held.
 BELIEF_WEIGHT = 12.0
-# What is believed to save although nobody said so weighs as much as so many of its kind tried.
-SPECULATION_WEIGHT = 4.0
 # Beliefs and suspicions are worked out in so many turns. Judgement: each costs time at every ask.
 TURNS = 3
 # MemTotal counts pages: the part of a page that a change does not fill is not seen.
@@ -90,7 +89,8 @@ class Observation:
     ``effective`` are the values that the candidates really had; ``broken`` is what broke ("build",
     "boot", checks), the first one first, empty when everything works; ``passed`` is what was seen
     to work (a check that could not be made any more is in neither);
-    ``score`` is the figure to maximize, None where it was not measured.
+    ``score`` is the figure to maximize, None where it was not measured; of equals the one with the
+    smaller image is the better one.
     """
 
     number: int
@@ -98,6 +98,7 @@ class Observation:
     broken: tuple[str, ...]
     passed: frozenset[str]
     score: float | None
+    image_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class Knowledge:
     Args:
         start: each candidate's value in the untouched configuration with the gate open.
         beliefs: by candidate.
-        speculative: whether a change is one that nobody expects to save anything; such a one is
-            kept only when it gains.
+        speculative: of a change that nobody expects to save anything, what is believed of it, in
+            kB; None for any other. Such a one is kept only when it gains.
         tolerance: figures that differ by no more than this are the same.
         follows: whether a change is a mere consequence that nobody can ask for, such as a number
             that has no value because its option is off. Those are not looked at.
@@ -133,7 +134,7 @@ class Knowledge:
         self,
         start: Mapping[str, str],
         beliefs: Mapping[str, Belief],
-        speculative: Callable[[Change], bool],
+        speculative: Callable[[Change], float | None],
         tolerance: float = 0.0,
         follows: Callable[[Change], bool] = lambda _change: False,
         becomes: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: values,
@@ -149,6 +150,7 @@ class Knowledge:
         self._follows = follows
         self._becomes = becomes
         self._best_score = -math.inf
+        self._best_image_bytes = 0
         self._tried: set[frozenset[Change]] = set()
         self._cleared: dict[Change, set[str]] = {}
         self._savings: dict[Change, tuple[float, float]] = {}
@@ -178,15 +180,21 @@ class Knowledge:
                 self.failures.append(Failure(seen.number, changes, base, seen.broken))
             return
         gain = (seen.score or 0.0) - self._best_score
-        if self.best_number is not None and len(new ^ lost) == 1:
-            # One change more, or one less: then that one gains what the best has more.
-            self.gains[next(iter(new ^ lost))] = (-gain if lost else gain, seen.number)
+        if self.best_number is not None and len({name for name, _value in new ^ lost}) == 1:
+            # One change more, or one less, or another one instead: then that one gains what the
+            # best has more.
+            change, gained = (next(iter(new)), gain) if new else (next(iter(lost)), -gain)
+            self.gains[change] = (gained, seen.number)
         wanted = gain > self._tolerance or (
-            gain >= -self._tolerance and not any(map(self._speculative, new))
+            gain >= -self._tolerance
+            and all(self._speculative(one) is None for one in new)
+            # As the winner is chosen; else what is minimal in the end would not be the winner.
+            and not 0 < self._best_image_bytes < seen.image_bytes
         )
         if wanted:
             self.best, self.best_number = seen.effective, seen.number
             self._best_score = max(seen.score or 0.0, self._best_score)
+            self._best_image_bytes = seen.image_bytes
         elif new and (dict(base).keys() <= dict(changes).keys() or self._takes_back(seen, new)):
             # With several slots a variant may have been made on an older best; that it is worse
             # than the present one then says nothing against its changes.
@@ -238,17 +246,14 @@ class Knowledge:
         return change in self._savings and mean > 2.0 * math.sqrt(variance)
 
     @property
-    def speculation(self) -> float:
-        """By how much the changes of which nobody expected that they save (another alternative of
-        a choice, say) saved more or less than was believed: the sum of what was gained by those
-        tried over the sum of the beliefs, weighed with these as in :meth:`_calibrate`."""
-        tried = [change for change in self.gains if self._speculative(change)]
-        if not tried:
-            return 1.0
-        believed = math.fsum(self._beliefs.get(one, Belief()).saving_kb for one, _value in tried)
-        gained = math.fsum(max(0.0, self.gains[change][0]) for change in tried)
-        before = SPECULATION_WEIGHT * believed / len(tried)
-        return (before + gained) / (before + believed)
+    def speculation(self) -> Speculation:
+        """What the trials told of changes of which nobody expected that they save."""
+        gains = {
+            change: gain
+            for change, (gain, _number) in self.gains.items()
+            if self._speculative(change) is not None
+        }
+        return Speculation(gains, lambda change: self._speculative(change) or 0.0, self._tolerance)
 
     def risk(self, change: Change) -> float:
         """Probability that the change breaks something on top of the best; 1.0 when certain."""

@@ -30,8 +30,10 @@ class Candidate:
     ``name`` is the symbol, or ``A|B|C`` for a choice between them; a choice's values are its
     members' names. A parameter of the kernel's command line is named ``NAME=``, and its baseline
     is what the board gives, '' for nothing. ``hinted`` says that the study expects the change to
-    save RAM; where it is False (a choice nobody spoke of) the change may as well cost some.
-    ``drops`` are the changes of other candidates that the first change brings along: (name, value).
+    save RAM; where it is False (a choice nobody spoke of) the change may as well cost some. Of a
+    choice's alternatives that is said of the first ``hints``.
+    ``drops`` are the changes of other candidates that the first change brings along: (name, value);
+    ``holders`` those without which something selects the option still.
     """
 
     name: str
@@ -42,6 +44,14 @@ class Candidate:
     prompt: str
     hinted: bool = True
     drops: frozenset[Change] = frozenset()
+    holders: frozenset[Change] = frozenset()
+    hints: int = 0
+
+    def promises(self, value: str) -> bool:
+        """Whether the study expects just this value to save RAM."""
+        if self.kind != "choice" or value not in self.alternatives:
+            return self.hinted
+        return self.alternatives.index(value) < self.hints
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -270,10 +280,15 @@ def build_space(
             for name, value in after.items()
             if value != before[name] and name != candidate.name
         }
-        kept.append(replace(candidate, drops=frozenset(drops)))
+        holders = frozenset(freeing.items())
+        kept.append(replace(candidate, drops=frozenset(drops), holders=holders))
     names = {one.name for one in kept}
     kept = [
-        replace(one, drops=frozenset(drop for drop in one.drops if drop[0] in names))
+        replace(
+            one,
+            drops=frozenset(drop for drop in one.drops if drop[0] in names),
+            holders=frozenset(holder for holder in one.holders if holder[0] in names),
+        )
         for one in kept
     ]
     return Space(
@@ -357,7 +372,14 @@ def _choice(
     rest = [name for name in others if name not in hinted]
     name = "|".join(one.name for one in members if one.settable)
     return Candidate(
-        name, "choice", chosen, (*hinted, *rest), option.menu, option.prompt, bool(hinted)
+        name,
+        "choice",
+        chosen,
+        (*hinted, *rest),
+        option.menu,
+        option.prompt,
+        bool(hinted),
+        hints=len(hinted),
     )
 
 

@@ -15,6 +15,7 @@ from optimizer.search.elimination import (
     BROKEN,
     EFFECTIVE,
     FIGURES,
+    IMAGE,
     NUMBER,
     PASSED,
     EliminationSampler,
@@ -140,6 +141,7 @@ class Study:
             BROKEN: list(broken(source)),
             PASSED: sorted(passed(source)),
             FIGURES: None if found is None else list(found),
+            IMAGE: source.build.image_bytes if source.build else 0,
         }
 
     def _source(self, trial: Trial) -> Trial:

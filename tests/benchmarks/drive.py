@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import recording, rivals
+from benchmarks import alternatives, recording, rivals
 from benchmarks.landscape import Ground, Landscape, Verdict
 from benchmarks.oracle import minimality
 from optimizer.cli import workshop
@@ -27,6 +27,7 @@ from optimizer.settings import OptionSettings, load_study
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "configs/versatilepb.toml"
 RECORDING = recording.DATA / "versatilepb-6.1.json.gz"
+ALTERNATIVES = recording.DATA / "alternatives.json"
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ def load(more_options: int = 0) -> Bench:
     if more_options:
         options = _widened(tree, options, more_options)
     space = build_space(tree, options, command_line=settings.board.command_line)
-    ground = Ground(space, recording.read(RECORDING))
+    ground = Ground(space, recording.read(RECORDING), alternatives.read(ALTERNATIVES))
     # Made here, once, for all workers.
-    _ = ground.owners, ground.hosts
+    _ = ground.owners, ground.hosts, ground.effects
     return Bench(
         ground,
         prior.beliefs(space, replace(ground.traces, commands=commands(settings.suites))),

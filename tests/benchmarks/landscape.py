@@ -2,9 +2,11 @@
 
 The Kconfig tree is the real one and resolves every assignment. Sizes of objects, the options that
 bring them and what ran in which check were measured on the real baseline (see
-:mod:`benchmarks.recording`). What cannot be measured without building every variant is drawn by the
-seed: savings inside other options' objects, what choices cost, and, but for the landscape
-``measured``, what the boot and the checks need.
+:mod:`benchmarks.recording`). What another alternative of a choice does is what that of some choice
+did in a real study (see :mod:`benchmarks.alternatives`); in the landscape ``measured`` of the same
+one, as far as that was measured. What cannot be measured without building every variant is drawn by
+the seed: savings inside other options' objects, and, but for ``measured``, what the boot and the
+checks need.
 
 The model of MemTotal, in bytes, above the baseline's:
 
@@ -31,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import recording
+from benchmarks.alternatives import MeasuredChoice
 from benchmarks.record_landscape import owned, stages
 from benchmarks.recording import BOOT, NEVER, RecordedObject, Recording
 from optimizer.records import (
@@ -135,11 +138,16 @@ class Ground:
     Args:
         space: the study's search space on the recorded kernel.
         recorded: the recording.
+        alternatives: what other alternatives of choices did in real studies, the recorded one's
+            first; none: what nobody expects to save does nothing.
     """
 
-    def __init__(self, space: Space, recorded: Recording) -> None:
+    def __init__(
+        self, space: Space, recorded: Recording, alternatives: Sequence[MeasuredChoice] = ()
+    ) -> None:
         self.space = space
         self.recorded = recorded
+        self.alternatives = alternatives
         self.start = space.effective({})
         self.names = tuple(sorted({*recorded.symbols, *space.keep}))
         self.before = space.tree.values(space.gate, self.names)
@@ -154,6 +162,7 @@ class Ground:
         for name in recorded.flags:
             self._mentions[row[name], :] = True
         self._positions = {name: position for position, name in enumerate(self.names)}
+        self._gone: dict[tuple[str, str], np.ndarray] = {}
         self._rows = [(row[name], self._positions[name]) for name in symbols]
         self._before = tuple(self.before[name] for name in self.names)
 
@@ -173,6 +182,43 @@ class Ground:
                     found[name].append(number)
         return found
 
+    @functools.cached_property
+    def reaches(self) -> dict[str, str]:
+        """By choice how far it reaches: "none" when no object is compiled for it (how the image is
+        packed, say), "few" or "many" (at least half of them), "flags" when each is compiled in
+        another way."""
+        found = {}
+        for one in self.space.candidates:
+            if one.kind != "choice":
+                continue
+            values = self.look({one.name: one.alternatives[0]})[1]
+            changed = {
+                name
+                for name, before, after in zip(self.names, self._before, values, strict=True)
+                if before != after
+            }
+            share = self.compiled(self._before, values) / len(self.recorded.objects)
+            reach = "many" if share >= 0.5 else "few" if share else "none"
+            found[one.name] = "flags" if changed & set(self.recorded.flags) else reach
+        return found
+
+    @functools.cached_property
+    def effects(self) -> dict[str, list[tuple[float | None, ...]]]:
+        """By reach, what the alternatives of each measured choice did, in their order; choices that
+        this space does not have are left out."""
+        found: dict[str, list[tuple[float | None, ...]]] = {}
+        for one in self.alternatives:
+            if one.choice in self.reaches:
+                found.setdefault(self.reaches[one.choice], []).append(tuple(one.effects.values()))
+        return found
+
+    def own_effects(self, candidate: Candidate) -> tuple[float | None, ...]:
+        """What was measured of just this choice; nothing where it never was."""
+        known = next((one for one in self.alternatives if one.choice == candidate.name), None)
+        if known is None:
+            return ()
+        return tuple(known.effects[one] for one in candidate.alternatives if one in known.effects)
+
     @property
     def traces(self) -> Traces:
         """The traced baseline, for the product's own prior."""
@@ -190,6 +236,12 @@ class Ground:
             row for row, position in self._rows if self._before[position] == "y" != values[position]
         ]
         return self._options[off].any(axis=0)
+
+    def gone_by(self, change: tuple[str, str]) -> np.ndarray:
+        """Which objects a single change takes out of the baseline's image."""
+        if change not in self._gone:
+            self._gone[change] = self.gone(self.look(dict([change]))[1])
+        return self._gone[change]
 
     def compiled(self, before: Sequence[str], after: Sequence[str]) -> int:
         """Objects that kbuild compiles when a tree goes from one configuration to another."""
@@ -219,6 +271,7 @@ class Landscape:
         self.spec = spec
         self.seed = seed
         # Each thing is drawn by its own generator, so that one more draw here moves nothing there.
+        self._effects = self._draw_alternatives(self._random("alternatives"))
         self._sizes = self._draw_sizes(self._random("sizes"))
         self._inside = self._draw_inside(self._random("inside"))
         self._shares, self._extras = self._draw_values(self._random("values"))
@@ -458,7 +511,11 @@ class Landscape:
                 hinted = candidate.hinted and not (candidate.kind == "choice" and place)
                 flagged = not flags.isdisjoint({*candidate.name.split("|"), value})
                 luck = source.random()
-                if candidate.kind == "bool" and candidate.baseline == "y":
+                if change in self._effects:
+                    # The objects that go with it are part of what was measured.
+                    gone = float(self._sizes[self.ground.gone_by(change)].sum())
+                    extras[change] = (self._effects[change] or 0.0) * 1024 - gone
+                elif candidate.kind == "bool" and candidate.baseline == "y":
                     if flagged and luck < 0.5:
                         shares[change] = source.uniform(0.0, 0.01)
                 elif candidate.kind == "parameter":
@@ -477,6 +534,28 @@ class Landscape:
                 elif luck < 0.4:
                     extras[change] = min(source.expovariate(1 / 8), 40.0) * 1024
         return shares, extras
+
+    def _draw_alternatives(self, source: random.Random) -> dict[tuple[str, str], float | None]:
+        """Of choices of which the study expects nothing: kB saved, None for what breaks something.
+
+        Each gets all that was measured of one choice that reaches as far; where it has more
+        alternatives, the rest do what the last one did. Where no object is compiled for it, nothing
+        is to be had, and nothing breaks.
+        """
+        found: dict[tuple[str, str], float | None] = {}
+        for candidate in self.ground.space.candidates:
+            if candidate.kind != "choice" or candidate.hinted:
+                continue
+            reach = self.ground.reaches[candidate.name]
+            effects = source.choice(self.ground.effects.get(reach, [()]))
+            if self.spec.needs is None:
+                effects = self.ground.own_effects(candidate) or effects
+            if reach == "none":
+                effects = ()
+            for place, value in enumerate(candidate.alternatives):
+                effect = effects[min(place, len(effects) - 1)] if effects else 0.0
+                found[candidate.name, value] = effect
+        return found
 
     def _draw_steps(self, source: random.Random) -> dict[str, tuple[float, bool]]:
         """By integer, the bytes of its unit, and whether it counts powers of two."""
@@ -540,9 +619,15 @@ class Landscape:
 
     def _draw_bad_values(self, source: random.Random) -> list[Need]:
         """Values of integers and choices that break something."""
-        found = []
+        found = [
+            Need(frozenset(), self._breaks(source, change[0]), value=change)
+            for change, effect in self._effects.items()
+            if effect is None
+        ]
         for candidate in self.ground.space.candidates:
             if candidate.kind == "bool" and candidate.baseline == "y":
+                continue
+            if candidate.kind == "choice" and not candidate.hinted:
                 continue
             values = (
                 candidate.alternatives[:1] if candidate.kind == "int" else (candidate.alternatives)

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.drive import RECORDING, ROOT, STUDY, Bench, baseline, load, run
+from benchmarks.drive import ALTERNATIVES, RECORDING, ROOT, STUDY, Bench, baseline, load, run
 from benchmarks.landscape import SPECS, Landscape
 from benchmarks.oracle import optimum
 from optimizer.errors import MemtotalError, UserError
@@ -51,6 +51,7 @@ ASK_OPTIONS, ASK_TRIALS, ASK_SECONDS, ASKS = 400, 1000, 0.2, 20
 
 # Code that a sampler's builds follow from; a kept run of other code is made again.
 _TRUTH = ("tests/benchmarks/landscape.py", "tests/benchmarks/recording.py",
+          "tests/benchmarks/alternatives.py",
           "optimizer/kernel/kconfig.py", "optimizer/search/space.py")  # fmt: skip
 _DRIVE = (*_TRUTH, "tests/benchmarks/drive.py", "tests/benchmarks/oracle.py")
 _OPTUNA = (*_DRIVE, "optimizer/search/study.py", "optimizer/search/samplers.py",
@@ -59,7 +60,7 @@ CODE = {
     "optimum": (*_TRUTH, "tests/benchmarks/oracle.py"),
     OURS: (*_OPTUNA, "optimizer/search/elimination.py", "optimizer/search/knowledge.py",
            "optimizer/search/prior.py", "optimizer/search/batch.py",
-           "optimizer/search/suspects.py",
+           "optimizer/search/suspects.py", "optimizer/search/speculation.py",
            "optimizer/search/consequences.py",
            # What the checks type is part of the beliefs.
            *(f"configs/smoke/{name}.toml" for name in ("console", "network", "storage", "clock"))),
@@ -81,6 +82,7 @@ def code_digest(sampler: str) -> str:
         digest.update((ROOT / name).read_bytes())
     digest.update(STUDY.read_bytes())
     digest.update(RECORDING.read_bytes())
+    digest.update(ALTERNATIVES.read_bytes())
     return digest.hexdigest()[:16]
 
 

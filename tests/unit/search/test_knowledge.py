@@ -23,7 +23,7 @@ def known(beliefs: Mapping[str, Belief] | None = None, speculative: str = "") ->
         name: Belief({BOOT: 0.02, "net/ping": 0.02, "clock/rtc": 0.02}, 10.0, 10.0)
         for name in START
     }
-    found = Knowledge(START, believed, lambda one: one[0] in speculative)
+    found = Knowledge(START, believed, lambda one: 10.0 if one[0] in speculative else None)
     found.read(Observation(0, START, (), EVERYTHING, 1000.0))
     return found
 
@@ -138,7 +138,7 @@ def test_what_nobody_expects_to_save_is_kept_only_when_it_does() -> None:
 
 
 def test_noise_is_neither_gain_nor_loss() -> None:
-    told = Knowledge(START, {}, lambda _one: False, tolerance=16.0)
+    told = Knowledge(START, {}, lambda _one: None, tolerance=16.0)
     told.read(Observation(0, START, (), EVERYTHING, 1000.0))
     told.read(observed(1, "A", score=990.0))
     assert told.best["A"] == "n"
@@ -153,7 +153,7 @@ def test_a_change_that_has_others_taken_back_is_held_responsible(takes_back: boo
     def becomes(values: Mapping[str, str]) -> Mapping[str, str]:
         return without_b if takes_back and values.get("A") == "n" else START | dict(values)
 
-    told = Knowledge(START, {}, lambda _one: False, becomes=becomes)
+    told = Knowledge(START, {}, lambda _one: None, becomes=becomes)
     told.read(Observation(0, START, (), EVERYTHING, 1000.0))
     told.read(observed(1, "B", score=1010.0))
     # Made when B was not known to save, or Kconfig has B on again for it: only then it is to blame.
@@ -165,7 +165,7 @@ def test_a_change_that_has_others_taken_back_is_held_responsible(takes_back: boo
 def believed_alike(needed: float) -> tuple[Mapping[str, str], Knowledge]:
     """Thirty options, each thought to be needed to boot with that probability; and at the start."""
     start = {f"O{number}": "y" for number in range(30)}
-    told = Knowledge(start, {name: Belief({BOOT: needed}) for name in start}, lambda _one: False)
+    told = Knowledge(start, {name: Belief({BOOT: needed}) for name in start}, lambda _one: None)
     told.read(Observation(0, start, (), EVERYTHING, 1000.0))
     return start, told
 
@@ -191,10 +191,28 @@ def test_beliefs_that_prove_wrong_lose_weight() -> None:
     assert told.risk(change("O29")) < before / 2
 
 
-def test_what_such_changes_did_so_far_is_expected_of_the_others() -> None:
+def test_what_nobody_expected_is_told_from_the_rest() -> None:
     told = known(speculative="AB")
-    assert told.speculation == 1.0
     told.read(observed(1, "A", score=990.0))
-    assert 0.5 < told.speculation < 1.0
-    told.read(observed(2, "B", score=1100.0))
-    assert told.speculation > 2.0
+    told.read(observed(2, "C", score=1100.0))
+    assert told.speculation.gains == {change("A"): -10.0}
+    assert told.speculation.expected_kb(change("B")) < 10.0
+
+
+def test_another_alternative_instead_gains_what_the_best_has_more() -> None:
+    told = Knowledge(START, {}, lambda _one: 3.0)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0))
+    for number, (value, score) in enumerate([("few", 1012.0), ("none", 1020.0), ("odd", 1016.0)]):
+        told.read(Observation(number + 1, START | {"A": value}, (), EVERYTHING, score))
+    assert told.best["A"] == "none"
+    assert told.gains == {("A", "few"): (12.0, 1), ("A", "none"): (8.0, 2), ("A", "odd"): (-4.0, 3)}
+    assert told.fails({("A", "odd")})
+
+
+@pytest.mark.parametrize(("image_bytes", "wanted"), [(900, True), (1000, True), (1001, False)])
+def test_of_equals_the_smaller_image_is_the_better_one(image_bytes: int, wanted: bool) -> None:
+    told = Knowledge(START, {}, lambda _one: None)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0, 1000))
+    told.read(Observation(1, START | {"A": "n"}, (), EVERYTHING, 1000.0, image_bytes))
+    assert (told.best["A"] == "n") is wanted
+    assert told.fails({change("A")}) is not wanted
