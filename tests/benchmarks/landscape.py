@@ -576,8 +576,13 @@ class Landscape:
         ]
 
     def _draw_needs(self, source: random.Random) -> list[Need]:
+        broken = [
+            Need(frozenset(), self._breaks(source, change[0]), value=change)
+            for change, effect in self._effects.items()
+            if effect is None
+        ]
         if self.spec.needs is None:
-            return [
+            return broken + [
                 Need(frozenset({one.option}), frozenset(one.checks))
                 for one in self.ground.recorded.needs
                 if one.option in self.ground.start
@@ -615,15 +620,12 @@ class Landscape:
             Need(frozenset({one.name}), frozenset({BUILD}))
             for one in source.sample(alone, self.spec.build_breaks)
         ]
-        return found + self._draw_bad_values(source)
+        return found + broken + self._draw_bad_values(source)
 
     def _draw_bad_values(self, source: random.Random) -> list[Need]:
-        """Values of integers and choices that break something."""
-        found = [
-            Need(frozenset(), self._breaks(source, change[0]), value=change)
-            for change, effect in self._effects.items()
-            if effect is None
-        ]
+        """Values of integers, and of choices of which the study expects something, that break
+        something."""
+        found = []
         for candidate in self.ground.space.candidates:
             if candidate.kind == "bool" and candidate.baseline == "y":
                 continue

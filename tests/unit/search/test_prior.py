@@ -130,3 +130,29 @@ def test_an_option_of_the_compiler_compiles_everything_again(space: Space) -> No
     found = prior.beliefs(space, untraced(*objects, flags=frozenset({"LEAN"})))
     assert found["FAST|LEAN"].objects == 2
     assert found["G2"].objects == 0
+
+
+@pytest.mark.parametrize(
+    ("mentions", "flags", "expected"),
+    [
+        (0, frozenset(), prior.NOTHING_KB),
+        (1, frozenset(), prior.ALTERNATIVE_FEW_KB),
+        (3, frozenset(), prior.ALTERNATIVE_MANY_KB),
+        (0, frozenset({"QUICK"}), prior.ALTERNATIVE_FLAG_KB),
+    ],
+)
+def test_how_far_an_alternative_reaches_tells_what_to_expect_of_it(
+    space: Space, mentions: int, flags: frozenset[str], expected: float
+) -> None:
+    objects = [
+        ObjectFile(
+            f"{number}.o",
+            frozenset(),
+            100,
+            frozenset(),
+            frozenset({"QUICK"}) if number < mentions else frozenset(),
+        )
+        for number in range(4)
+    ]
+    found = prior.beliefs(space, untraced(*objects, flags=flags))
+    assert found["SLOW|QUICK"].saving_kb == expected

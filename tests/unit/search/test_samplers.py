@@ -291,6 +291,98 @@ def test_what_is_switched_on_stays_only_when_that_was_measured(tmp_path: Path) -
     assert best(trials).objective == landscape.most
 
 
+TABLES = """
+choice
+\tprompt "Table"
+\tdefault BIG
+config BIG
+\tbool "Big"
+config SMALL
+\tbool "Small"
+config NONE
+\tbool "None"
+config ODD
+\tbool "Odd"
+endchoice
+"""
+
+
+def test_after_an_alternative_that_gains_the_next_one_is_tried_too(tmp_path: Path) -> None:
+    folder = write_tree(tmp_path / "tree", 2, 2)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(TABLES)
+    space = space_of(folder)
+    landscape = Landscape.random(space, 0, 31)
+    table = "BIG|SMALL|NONE|ODD"
+    landscape.savings |= {(table, "SMALL"): 12.0, (table, "NONE"): 20.0, (table, "ODD"): 16.0}
+    trials = landscape.search(elimination(space), trials=100)
+    asked = [one.effective[table] for one in trials]
+    assert list(dict.fromkeys(asked)) == ["BIG", "SMALL", "NONE", "ODD"]
+    assert asked.count("ODD") == 1
+    assert best(trials).effective[table] == "NONE"
+
+
+def test_what_nobody_hinted_at_in_a_choice_is_not_expected_to_save(tmp_path: Path) -> None:
+    """The study names one alternative; the others may as well cost, and are tried alone."""
+    folder = write_tree(tmp_path / "tree", 6, 5)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(TABLES)
+    space = space_of(folder, OPTIONS.model_copy(update={"turn_on": ("LEAN", "NONE")}))
+    landscape = Landscape.random(space, 3, 31)
+    table = "BIG|SMALL|NONE|ODD"
+    assert space.candidate(table).alternatives == ("NONE", "SMALL", "ODD")
+    landscape.savings |= dict.fromkeys(((table, one) for one in ("NONE", "SMALL", "ODD")), -8.0)
+    trials = landscape.search(elimination(space), trials=200)
+    rest = [one for one in trials if one.effective[table] in ("SMALL", "ODD")]
+    assert len(rest) == 2
+    for trial in rest:
+        earlier = [one for one in trials[: trials.index(trial)] if one.outcome is Outcome.PASSED]
+        assert any(
+            {name for name in one.effective if one.effective[name] != trial.effective[name]}
+            == {table}
+            for one in earlier
+        ), "something else was changed with it"
+    assert best(trials).effective[table] == "BIG"
+
+
+HELD = """
+config STORE
+\tbool "Store"
+\tdefault y
+config USER
+\tbool "User"
+\tdefault y
+\tselect STORE
+"""
+
+
+def test_an_option_goes_in_one_build_with_what_selects_it(tmp_path: Path) -> None:
+    """Alone the store is selected by its user, so without the user it is not even asked for."""
+    folder = write_tree(tmp_path / "tree", 2, 2)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(HELD)
+    space = space_of(folder)
+    assert space.candidate("STORE").holders == {("USER", "n")}
+    landscape = Landscape.random(space, 0, 31)
+    landscape.savings |= {("STORE", "n"): 40.0, ("USER", "n"): 4.0}
+    beliefs = {"STORE": Belief({BOOT: 0.01}, 40.0), "USER": Belief({BOOT: 0.01}, 1.0)}
+    first = landscape.search(elimination(space, beliefs), trials=1)[0]
+    assert (first.effective["USER"], first.effective["STORE"]) == ("n", "n")
+
+
+def test_what_holds_an_option_and_is_needed_keeps_it(tmp_path: Path) -> None:
+    folder = write_tree(tmp_path / "tree", 2, 2)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(HELD)
+    space = space_of(folder)
+    landscape = Landscape.random(space, 0, 31)
+    landscape.needed = {"USER"}
+    trials = landscape.search(elimination(space), trials=100)
+    assert len(trials) < 60
+    assert best(trials).effective["STORE"] == "y"
+    assert best(trials).objective == landscape.most
+
+
 SERVED = """
 config HELPER
 \tbool

@@ -82,6 +82,8 @@ def test_a_member_that_saves_comes_first_in_its_choice(tmp_path: Path) -> None:
     space = make(tmp_path, turn_on=["LEAN"])
     assert space.candidate("FAST|LEAN").hinted
     assert not space.candidate("SLOW|QUICK").hinted
+    assert space.candidate("FAST|LEAN").promises("LEAN")
+    assert not space.candidate("SLOW|QUICK").promises("QUICK")
     assert space.assignment({"FAST|LEAN": "LEAN"}).values == {"LEAN": "y"}
 
 
