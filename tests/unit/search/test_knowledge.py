@@ -209,6 +209,20 @@ def test_another_alternative_instead_gains_what_the_best_has_more() -> None:
     assert told.fails({("A", "odd")})
 
 
+@pytest.mark.parametrize("speculative", ["A", ""])
+def test_an_alternative_that_gained_nothing_is_done_with_when_something_is_taken_back(
+    speculative: str,
+) -> None:
+    told = known(speculative=speculative)
+    told.read(observed(1, "B", score=1010.0))
+    told.read(observed(2, "AB", score=1006.0))
+    assert told.fails({change("A")})
+    told.read(observed(3, "", score=1012.0))
+    assert told.best == START
+    # Only of what nobody expected to save: another option may save now that B is there again.
+    assert told.fails({change("A")}) is bool(speculative)
+
+
 @pytest.mark.parametrize(("image_bytes", "wanted"), [(900, True), (1000, True), (1001, False)])
 def test_of_equals_the_smaller_image_is_the_better_one(image_bytes: int, wanted: bool) -> None:
     told = Knowledge(START, {}, lambda _one: None)
