@@ -344,11 +344,10 @@ class Knowledge:
         left: dict[str, set[frozenset[Change]]] = {}
         for failure in self.failures:
             new = failure.changes - failure.base
-            unexpected = len(new) == 1 and all(self._speculative(one) is not None for one in new)
-            # What an alternative does by itself it does on another best too: VMSPLIT costs nothing
-            # less when an option that was off is on again.
-            measured = failure.worse and unexpected
-            if remaining := (new if measured else failure.changes) - made:
+            alone = len(new) == 1 and all(self._speculative(one) is not None for one in new)
+            # What another alternative does by itself it does on another best too: the timer's
+            # frequency saves no more when an option that was off is on again.
+            if remaining := (new if alone else failure.changes) - made:
                 for what in failure.broken or (ANYTHING,):
                     left.setdefault(what, set()).add(remaining)
         self._failing = _Smallest(set().union(*left.values()) if left else set())

@@ -210,12 +210,13 @@ def test_another_alternative_instead_gains_what_the_best_has_more() -> None:
 
 
 @pytest.mark.parametrize("speculative", ["A", ""])
-def test_an_alternative_that_gained_nothing_is_done_with_when_something_is_taken_back(
-    speculative: str,
+@pytest.mark.parametrize(("broken", "score"), [((), 1006.0), ((BOOT,), None)])
+def test_an_alternative_that_is_no_use_is_done_with_when_something_is_taken_back(
+    broken: tuple[str, ...], score: float | None, speculative: str
 ) -> None:
     told = known(speculative=speculative)
     told.read(observed(1, "B", score=1010.0))
-    told.read(observed(2, "AB", score=1006.0))
+    told.read(observed(2, "AB", *broken, score=score))
     assert told.fails({change("A")})
     told.read(observed(3, "", score=1012.0))
     assert told.best == START
