@@ -213,11 +213,11 @@ class Ground:
         return found
 
     def own_effects(self, candidate: Candidate) -> tuple[float | None, ...]:
-        """What was measured of just this choice; nothing where it never was."""
-        known = next((one for one in self.alternatives if one.choice == candidate.name), None)
-        if known is None:
-            return ()
-        return tuple(known.effects[one] for one in candidate.alternatives if one in known.effects)
+        """What was measured of just this choice, in the study that tried most of it; nothing where
+        it never was."""
+        studies = [one.effects for one in self.alternatives if one.choice == candidate.name]
+        known = max(studies, key=len, default={})
+        return tuple(known[one] for one in candidate.alternatives if one in known)
 
     @property
     def traces(self) -> Traces:
