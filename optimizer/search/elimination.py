@@ -417,11 +417,13 @@ class _Asking:
 
     def _with_holders(self, move: Change) -> tuple[Change, ...]:
         """The move after those of what still selects the option: together, or it is not made."""
-        holders = (
+        holders = [
             one
             for one in sorted(self._space.candidate(move[0]).holders)
             if self._known.best.get(one[0]) == self._start[one[0]]
-        )
+        ]
+        if holders and self._consequences.is_made([move], move):
+            return (move,)
         return (*holders, move)
 
     def _saved(self, moves: Collection[Change]) -> float:

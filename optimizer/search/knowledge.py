@@ -143,6 +143,8 @@ class Knowledge:
         self.best_number: int | None = None
         self.failures: list[Failure] = []
         self.gains: dict[Change, tuple[float, int]] = {}
+        self._speculated: dict[Change, float] = {}
+        self._made: frozenset[Change] = frozenset()
         self._start = start
         self._beliefs = beliefs
         self._speculative = speculative
@@ -181,24 +183,40 @@ class Knowledge:
             return
         gain = (seen.score or 0.0) - self._best_score
         if self.best_number is not None and len({name for name, _value in new ^ lost}) == 1:
-            # One change more, or one less, or another one instead: then that one gains what the
-            # best has more.
-            change, gained = (next(iter(new)), gain) if new else (next(iter(lost)), -gain)
-            self.gains[change] = (gained, seen.number)
+            self._measure(new, lost, gain, seen.number)
+        # As the winner is chosen; else what is minimal in the end would not be the winner.
+        larger = gain == 0.0 and 0 < self._best_image_bytes < seen.image_bytes
         wanted = gain > self._tolerance or (
             gain >= -self._tolerance
             and all(self._speculative(one) is None for one in new)
-            # As the winner is chosen; else what is minimal in the end would not be the winner.
-            and not 0 < self._best_image_bytes < seen.image_bytes
+            and not larger
         )
         if wanted:
             self.best, self.best_number = seen.effective, seen.number
+            self._made = changes
             self._best_score = max(seen.score or 0.0, self._best_score)
             self._best_image_bytes = seen.image_bytes
         elif new and (dict(base).keys() <= dict(changes).keys() or self._takes_back(seen, new)):
             # With several slots a variant may have been made on an older best; that it is worse
             # than the present one then says nothing against its changes.
             self.failures.append(Failure(seen.number, changes, base, ()))
+
+    def _measure(
+        self, new: Collection[Change], lost: Collection[Change], gain: float, number: int
+    ) -> None:
+        """Note what a change gains of which the variant has one more, or one less, than the best,
+        or which it has instead of another one of the same candidate."""
+        change = next(iter(new or lost))
+        gained = gain if new else -gain
+        self._speculated[change] = gained
+        if new and lost:
+            # Over the start it gains what the other one did, too. Where that is not known it must
+            # be measured yet.
+            before = self.gains.get(next(iter(lost)))
+            if before is None:
+                return
+            gained += before[0]
+        self.gains[change] = (gained, number)
 
     def _takes_back(self, seen: Observation, new: Collection[Change]) -> bool:
         """Whether it is for these changes that the variant lacks some of the best's: Kconfig makes
@@ -250,10 +268,14 @@ class Knowledge:
         """What the trials told of changes of which nobody expected that they save."""
         gains = {
             change: gain
-            for change, (gain, _number) in self.gains.items()
+            for change, gain in self._speculated.items()
             if self._speculative(change) is not None
         }
-        return Speculation(gains, lambda change: self._speculative(change) or 0.0, self._tolerance)
+        return Speculation(gains, self._believed, self._tolerance)
+
+    def _believed(self, change: Change) -> float:
+        believed = self._speculative(change)
+        return self.saving_kb(change) if believed is None else believed
 
     def risk(self, change: Change) -> float:
         """Probability that the change breaks something on top of the best; 1.0 when certain."""
@@ -288,6 +310,21 @@ class Knowledge:
         """The smallest groups of changes known to fail on top of the best variant."""
         self._infer()
         return self._failing.groups
+
+    def left_of(self, failure: Failure) -> frozenset[Change]:
+        """Which changes may be to blame for a failure: those that the present best does not have.
+
+        Where the best has another value by now, the one that the failed variant was made on had
+        passed with it, and is not to blame. And what another alternative of a choice does by itself
+        it does on another best too: the timer's frequency saves no more when an option is on again.
+        """
+        new = failure.changes - failure.base
+        if len(new) == 1 and all(self._speculative(one) is not None for one in new):
+            return new - self._made
+        names = {name for name, _value in self._made}
+        return frozenset(
+            one for one in failure.changes - self._made if one in new or one[0] not in names
+        )
 
     def _calibrate(
         self, made: Collection[Change], suspected: Mapping[Change, float]
@@ -340,14 +377,9 @@ class Knowledge:
             return
         self._needs = {}
         self._risks = {}
-        made = self.changes(self.best)
         left: dict[str, set[frozenset[Change]]] = {}
         for failure in self.failures:
-            new = failure.changes - failure.base
-            alone = len(new) == 1 and all(self._speculative(one) is not None for one in new)
-            # What another alternative does by itself it does on another best too: the timer's
-            # frequency saves no more when an option that was off is on again.
-            if remaining := (new if alone else failure.changes) - made:
+            if remaining := self.left_of(failure):
                 for what in failure.broken or (ANYTHING,):
                     left.setdefault(what, set()).add(remaining)
         self._failing = _Smallest(set().union(*left.values()) if left else set())
@@ -357,7 +389,7 @@ class Knowledge:
         suspected: dict[Change, float] = {}
         for _turn in range(TURNS):
             self._needs = {}
-            self._factors = self._calibrate(made, suspected)
+            self._factors = self._calibrate(self._made, suspected)
             suspected = self._suspect(alike)
 
     def _suspect(

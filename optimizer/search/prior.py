@@ -46,10 +46,10 @@ BUSY_SHARE = 0.2
 # believed, for other kernels. What no object is compiled again for saves nothing.
 MENTIONED_SAVING_KB = 4.0
 NOTHING_KB = 0.01
-# Another alternative of a choice: of five in three real studies that change how everything is
-# compiled two saved 26 kB in the mean; of ten of few objects (another table, another timer tick)
-# four saved 10; of 15 that most objects mention (how often a second the timer ticks, where the
-# memory is split) none saved anything.
+# The first of a choice's other alternatives. In three real studies, of five that change how all is
+# compiled two saved 26 kB in the mean; of ten for which few objects are compiled again (another
+# table, another timer tick) four saved 10 in the mean; of 15 that most objects mention (how often a
+# second the timer ticks, where the memory is split) none saved anything.
 ALTERNATIVE_FLAG_KB, ALTERNATIVE_FEW_KB, ALTERNATIVE_MANY_KB = 10.0, 4.0, 0.5
 MANY = 0.5
 # What the study says saves by being on: another allocator, say.
@@ -153,7 +153,7 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
         saving, doubt = _saving(candidate, own, candidate.name in idle)
         if candidate.kind == "choice" and not candidate.hinted:
             share = compiled[candidate.name].bit_count() / max(1, len(built))
-            saving = doubt = _alternative_kb(share, candidate.name in flagged)
+            saving = doubt = _alternative_kb(share, own, candidate.name in flagged)
         if candidate.kind != "parameter" and not flags.isdisjoint(_turned_on(candidate)):
             saving, doubt = FLAG_SAVING_SHARE * code_kb, FLAG_SAVING_SHARE * code_kb
         found[candidate.name] = Belief(needs, saving, doubt, compiled[candidate.name], ran)
@@ -185,13 +185,20 @@ def _saving(candidate: Candidate, own: Sequence[ObjectFile], idle: bool) -> tupl
     return max(saving, NOTHING_KB), NOTHING_KB if idle else 4.0 + 0.25 * saving
 
 
-def _alternative_kb(share: float, flagged: bool) -> float:
-    """kB expected of another alternative, for which a share of all objects is compiled again."""
-    if not share:
-        return NOTHING_KB
+def _alternative_kb(share: float, own: Sequence[ObjectFile], flagged: bool) -> float:
+    """kB expected of another alternative of a choice.
+
+    Args:
+        share: of all objects, what is compiled again for it, 0 to 1.
+        own: objects that go with it.
+        flagged: whether everything is compiled in another way for it.
+    """
+    gone = sum(one.bytes for one in own) / 1024.0
     if flagged:
-        return ALTERNATIVE_FLAG_KB
-    return ALTERNATIVE_MANY_KB if share >= MANY else ALTERNATIVE_FEW_KB
+        return max(ALTERNATIVE_FLAG_KB, gone)
+    if not share:
+        return max(NOTHING_KB, gone)
+    return max(ALTERNATIVE_MANY_KB if share >= MANY else ALTERNATIVE_FEW_KB, gone)
 
 
 class _Stages:

@@ -10,9 +10,10 @@ from optimizer.search.space import Change
 # The belief in them weighs as much as so many choices tried.
 WEIGHT = 4.0
 # For each alternative of a choice that gained nothing, the next one is believed to gain this part
-# of what was believed of it: in three real studies none of 27 gained, but 7 of 30 first ones.
+# of what was believed of it: in three real studies none of 27 gained, but 6 of 30 first ones.
 AFTER_NOTHING = 0.1
-# Where one gained, this part of it is expected of the next: a smaller table has smaller ones.
+# Where one gained, this part of it is expected of the next: of CRC-32's tables the third gained
+# 8 kB after 12, the fourth 4 after 8; but of what is written to a stack the next one lost 20.
 AFTER_GAIN = 0.5
 
 

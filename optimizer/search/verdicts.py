@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from optimizer.records import Judgement, Verdict
 from optimizer.search.knowledge import Failure, Knowledge
 from optimizer.search.space import Candidate, Change, Space
+
+# The failures, each with what is left to blame for it.
+Left = Sequence[tuple[Failure, frozenset[Change]]]
 
 
 def verdicts(space: Space, known: Knowledge) -> list[Verdict]:
@@ -20,13 +23,13 @@ def verdicts(space: Space, known: Knowledge) -> list[Verdict]:
         known: all trials, read.
     """
     start = space.start
-    made = known.changes(known.best)
+    left = [(one, known.left_of(one)) for one in known.failures]
     found = []
     for candidate in space.candidates:
         if known.best.get(candidate.name) != start[candidate.name]:
             continue
         for value in candidate.alternatives:
-            found.append(_verdict(candidate, value, start, known, made))
+            found.append(_verdict(candidate, value, start, known, left))
     return found
 
 
@@ -35,12 +38,12 @@ def _verdict(
     value: str,
     start: Mapping[str, str],
     known: Knowledge,
-    made: Collection[Change],
+    left: Left,
 ) -> Verdict:
     change = (candidate.name, value)
     drops = {one for one in candidate.drops if known.best.get(one[0]) == start[one[0]]}
     stays = Verdict(candidate.name, candidate.baseline, value, Judgement.UNSETTLED)
-    blamed = _blamed(change, {change, *drops}, made, known)
+    blamed = _blamed(change, {change, *drops}, left)
     if broke := [one for one in blamed if not one.worse]:
         last = max(broke, key=lambda one: (_alone(one, change, drops), one.number))
         return replace(
@@ -51,7 +54,7 @@ def _verdict(
             alone=_alone(last, change, drops),
         )
     for drop in sorted(drops):
-        if broke := [one for one in _blamed(drop, {drop}, made, known) if not one.worse]:
+        if broke := [one for one in _blamed(drop, {drop}, left) if not one.worse]:
             last = max(broke, key=lambda one: one.number)
             return replace(
                 stays,
@@ -70,16 +73,9 @@ def _verdict(
     return stays
 
 
-def _blamed(
-    change: Change, group: Collection[Change], made: Collection[Change], known: Knowledge
-) -> list[Failure]:
+def _blamed(change: Change, group: Collection[Change], left: Left) -> list[Failure]:
     """The failures of which nothing is left but this change, when what works is taken away."""
-    found = []
-    for one in known.failures:
-        rest = one.changes.difference(made)
-        if change in rest and rest.issubset(group):
-            found.append(one)
-    return found
+    return [one for one, rest in left if change in rest and rest.issubset(group)]
 
 
 def _alone(failure: Failure, change: Change, drops: Collection[Change]) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from optimizer.errors import MemtotalError
-from optimizer.records import ATTRIBUTION_SAMPLER, STEPS_SAMPLER, Outcome, Trial
+from optimizer.records import MEASURING_SAMPLERS, Outcome, Trial
 from optimizer.store import Database
 
 SEPARATOR = "|"
@@ -48,14 +48,15 @@ def measured(study: str, trials: Iterable[Trial]) -> list[MeasuredChoice]:
     finished = [
         one
         for one in trials
-        if one.outcome in (Outcome.PASSED, *_BROKEN) and one.sampler not in _MEASURING
+        # Those that measure single steps do not say all that they changed by their params.
+        if one.outcome in (Outcome.PASSED, *_BROKEN) and one.sampler not in MEASURING_SAMPLERS
     ]
     start = finished[0].effective
     found: dict[str, dict[str, float | None]] = {}
     before: dict[tuple[str, frozenset[tuple[str, str]]], list[Trial]] = {}
     for trial in finished:
         for choice, value in trial.params.items():
-            if SEPARATOR not in choice:
+            if SEPARATOR not in choice or choice not in start:
                 continue
             others = frozenset(
                 (name, one)
@@ -77,8 +78,6 @@ def measured(study: str, trials: Iterable[Trial]) -> list[MeasuredChoice]:
     ]
 
 
-# Trials of these do not say all that they changed by their params.
-_MEASURING = (ATTRIBUTION_SAMPLER, STEPS_SAMPLER)
 _BROKEN = (Outcome.BUILD_FAILED, Outcome.BOOT_FAILED, Outcome.SMOKE_FAILED)
 
 

@@ -5,8 +5,8 @@ bring them and what ran in which check were measured on the real baseline (see
 :mod:`benchmarks.recording`). What another alternative of a choice does is what that of some choice
 did in a real study (see :mod:`benchmarks.alternatives`); in the landscape ``measured`` of the same
 one, as far as that was measured. What cannot be measured without building every variant is drawn by
-the seed: savings inside other options' objects, and, but for ``measured``, what the boot and the
-checks need.
+the seed: savings inside other options' objects, which check a value breaks, and, but for
+``measured``, what the boot and the checks need.
 
 The model of MemTotal, in bytes, above the baseline's:
 
@@ -212,12 +212,11 @@ class Ground:
                 found.setdefault(self.reaches[one.choice], []).append(tuple(one.effects.values()))
         return found
 
-    def own_effects(self, candidate: Candidate) -> tuple[float | None, ...]:
-        """What was measured of just this choice, in the study that tried most of it; nothing where
-        it never was."""
+    def own_effects(self, candidate: Candidate) -> Mapping[str, float | None]:
+        """What was measured of just this choice, by alternative, in the study that tried most of
+        it; nothing where it never was."""
         studies = [one.effects for one in self.alternatives if one.choice == candidate.name]
-        known = max(studies, key=len, default={})
-        return tuple(known[one] for one in candidate.alternatives if one in known)
+        return max(studies, key=len, default={})
 
     @property
     def traces(self) -> Traces:
@@ -539,22 +538,21 @@ class Landscape:
         """Of choices of which the study expects nothing: kB saved, None for what breaks something.
 
         Each gets all that was measured of one choice that reaches as far; where it has more
-        alternatives, the rest do what the last one did. Where no object is compiled for it, nothing
-        is to be had, and nothing breaks.
+        alternatives, the rest do nothing. Where no object is compiled for it, nothing is to be had,
+        and nothing breaks. Where the landscape is the measured one, a choice that was tried gets
+        what was measured of itself.
         """
         found: dict[tuple[str, str], float | None] = {}
         for candidate in self.ground.space.candidates:
             if candidate.kind != "choice" or candidate.hinted:
                 continue
             reach = self.ground.reaches[candidate.name]
-            effects = source.choice(self.ground.effects.get(reach, [()]))
+            drawn = source.choice(self.ground.effects.get(reach, [()])) if reach != "none" else ()
+            effects = dict(zip(candidate.alternatives, drawn, strict=False))
             if self.spec.needs is None:
                 effects = self.ground.own_effects(candidate) or effects
-            if reach == "none":
-                effects = ()
-            for place, value in enumerate(candidate.alternatives):
-                effect = effects[min(place, len(effects) - 1)] if effects else 0.0
-                found[candidate.name, value] = effect
+            for value in candidate.alternatives:
+                found[candidate.name, value] = effects.get(value, 0.0)
         return found
 
     def _draw_steps(self, source: random.Random) -> dict[str, tuple[float, bool]]:
@@ -576,8 +574,10 @@ class Landscape:
         ]
 
     def _draw_needs(self, source: random.Random) -> list[Need]:
+        # Drawn by itself: one more that was measured moves no other need.
+        checks = self._random("broken")
         broken = [
-            Need(frozenset(), self._breaks(source, change[0]), value=change)
+            Need(frozenset(), self._breaks(checks, change[0]), value=change)
             for change, effect in self._effects.items()
             if effect is None
         ]

@@ -205,8 +205,36 @@ def test_another_alternative_instead_gains_what_the_best_has_more() -> None:
     for number, (value, score) in enumerate([("few", 1012.0), ("none", 1020.0), ("odd", 1016.0)]):
         told.read(Observation(number + 1, START | {"A": value}, (), EVERYTHING, score))
     assert told.best["A"] == "none"
-    assert told.gains == {("A", "few"): (12.0, 1), ("A", "none"): (8.0, 2), ("A", "odd"): (-4.0, 3)}
+    # Over the start, as of any other change; of the next one a part of the last step is expected.
+    assert told.gains == {
+        ("A", "few"): (12.0, 1),
+        ("A", "none"): (20.0, 2),
+        ("A", "odd"): (16.0, 3),
+    }
+    assert told.speculation.gains == {("A", "few"): 12.0, ("A", "none"): 8.0, ("A", "odd"): -4.0}
     assert told.fails({("A", "odd")})
+
+
+def test_over_the_start_nothing_is_known_of_what_was_measured_over_the_unmeasured() -> None:
+    told = Knowledge(START, {}, lambda _one: 3.0)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0))
+    told.read(Observation(1, START | {"A": "few", "B": "n"}, (), EVERYTHING, 1100.0))
+    told.read(Observation(2, START | {"A": "none", "B": "n"}, (), EVERYTHING, 1104.0))
+    assert told.best["A"] == "none"
+    assert told.gains == {}
+    assert told.speculation.gains == {("A", "none"): 4.0}
+
+
+def test_what_is_certain_stays_so_when_a_choice_goes_on() -> None:
+    told = Knowledge(START, {}, lambda one: 3.0 if one[0] == "A" else None)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0))
+    few = START | {"A": "few"}
+    told.read(Observation(1, few, (), EVERYTHING, 1012.0))
+    told.read(Observation(2, few | {"B": "n"}, (BOOT,), frozenset({BUILD}), None))
+    assert told.risk(change("B")) == 1.0
+    told.read(Observation(3, START | {"A": "none"}, (), EVERYTHING, 1020.0))
+    assert told.risk(change("B")) == 1.0
+    assert told.fails({change("B")})
 
 
 @pytest.mark.parametrize("speculative", ["A", ""])
@@ -231,3 +259,14 @@ def test_of_equals_the_smaller_image_is_the_better_one(image_bytes: int, wanted:
     told.read(Observation(1, START | {"A": "n"}, (), EVERYTHING, 1000.0, image_bytes))
     assert (told.best["A"] == "n") is wanted
     assert told.fails({change("A")}) is not wanted
+    # And of those the next must not be larger than the last.
+    told.read(Observation(2, START | {"B": "n"}, (), EVERYTHING, 1004.0, 800))
+    told.read(Observation(3, START | {"B": "n", "C": "n"}, (), EVERYTHING, 1004.0, 801))
+    assert told.best["C"] == "y"
+
+
+def test_within_the_noise_the_image_does_not_count() -> None:
+    told = Knowledge(START, {}, lambda _one: None, tolerance=16.0)
+    told.read(Observation(0, START, (), EVERYTHING, 1000.0, 1000))
+    told.read(Observation(1, START | {"A": "n"}, (), EVERYTHING, 1012.0, 1001))
+    assert told.best["A"] == "n"
