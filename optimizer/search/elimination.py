@@ -446,16 +446,15 @@ class _Asking:
         """The best without a change that need not save anything (something is switched on, or
         another alternative chosen) and that came along with others: it may cost what they saved.
 
-        What is switched on stays only when that was measured, not when the trials together say so:
-        they are told apart by a regression, which can take others' saving for its own.
+        It stays only when that was measured, not when the trials together say so: they are told
+        apart by a regression, which can take others' saving for its own.
         """
         made = self._known.changes(self._known.best)
         for name, value in sorted(made):
             candidate = self._space.candidate(name)
             surely = candidate.kind in ("int", "parameter") or value == "n"
             measured = self._known.gains.get((name, value), (-1.0, 0))[0] >= 0
-            estimated = candidate.kind == "choice" and self._known.surely_saves((name, value))
-            if surely or measured or estimated:
+            if surely or measured:
                 continue
             asked = {one: other for one, other in self._consequences.base.items() if one != name}
             params = self._space.baseline | asked

@@ -258,11 +258,6 @@ class Knowledge:
         """What the change is expected to save."""
         return self._saving(change)[0]
 
-    def surely_saves(self, change: Change) -> bool:
-        """Whether the trials leave hardly a doubt (two standard deviations) that it saves."""
-        mean, variance = self._saving(change)
-        return change in self._savings and mean > 2.0 * math.sqrt(variance)
-
     @property
     def speculation(self) -> Speculation:
         """What the trials told of changes of which nobody expected that they save."""

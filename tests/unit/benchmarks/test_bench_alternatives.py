@@ -11,7 +11,7 @@ from benchmarks.alternatives import MeasuredChoice, measured
 from benchmarks.landscape import SPECS, Ground, Landscape
 from small_ground import RECORDING, space_of, write_tree
 
-from optimizer.records import STEPS_SAMPLER, Assignment, Outcome, ResolvedConfig, Trial
+from optimizer.records import MEASURING_SAMPLERS, Assignment, Outcome, ResolvedConfig, Trial
 
 SHIPPED = Path(alternatives.__file__).parent / "data" / "alternatives.json"
 TICK, SIZE = "SLOW|QUICK", "BIG|SMALL|NONE"
@@ -59,8 +59,20 @@ def test_what_breaks_is_known_when_the_rest_works() -> None:
     assert told(trial(1, None, net="n"), trial(2, None, net="n", size="SMALL")) == {}
 
 
-def test_trials_that_do_not_say_all_they_changed_are_left_out() -> None:
-    assert told(trial(1, 400.0, STEPS_SAMPLER, size="SMALL")) == {}
+@pytest.mark.parametrize("sampler", sorted(MEASURING_SAMPLERS))
+def test_trials_that_do_not_say_all_they_changed_are_left_out(sampler: str) -> None:
+    assert told(trial(1, 400.0, sampler, size="SMALL")) == {}
+
+
+def test_the_first_measurement_counts_and_only_what_kconfig_made() -> None:
+    again = trial(3, 1040.0, net="n", size="SMALL")
+    assert told(trial(1, 1012.0, size="SMALL"), trial(2, 1000.0, net="n"), again) == {
+        SIZE: {"SMALL": 12.0}
+    }
+    refused = dataclasses.replace(trial(1, 1012.0, size="SMALL"), effective=START)
+    assert told(refused) == {}
+    repeated = dataclasses.replace(trial(1, 1012.0, size="SMALL"), outcome=Outcome.DUPLICATE)
+    assert told(repeated) == {}
 
 
 def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -79,37 +91,87 @@ def test_the_shipped_ones_are_those_of_three_studies() -> None:
 
 # --- the landscapes
 
+# By how far they reach: choices of few objects, of many, of all (a compiler's flag), of none.
+FEW, OTHER, MANY, FLAG, NONE = "F0|F1|F2|F3", "E0|E1", "M0|M1", "G0|G1", "N0|N1"
 
-def ground(folder: Path, *effects: float | None, choice: str = "SLOW|QUICK") -> Ground:
-    """The small ground, where one object mentions the tick."""
-    first, *rest = RECORDING.objects
-    first = dataclasses.replace(first, mentions=(*first.mentions, "QUICK", "SLOW"))
+
+def ground(folder: Path, *measured_choices: MeasuredChoice) -> Ground:
+    """The small ground with such choices beside its own."""
+    tree = write_tree(folder)
+    with (tree / "Kconfig").open("a") as kconfig:
+        for choice in (FEW, OTHER, MANY, FLAG, NONE):
+            members = choice.split("|")
+            kconfig.write(f'choice\n\tprompt "{choice}"\n\tdefault {members[0]}\n')
+            kconfig.writelines(f'config {one}\n\tbool "{one}"\n' for one in members)
+            kconfig.write("endchoice\n")
+    narrow, wide = (*FEW.split("|"), *OTHER.split("|")), tuple(MANY.split("|"))
+    objects = [
+        dataclasses.replace(one, mentions=(*one.mentions, *(narrow if number == 0 else ()), *wide))
+        for number, one in enumerate(RECORDING.objects)
+    ]
     recorded = dataclasses.replace(
-        RECORDING, symbols=(*RECORDING.symbols, "QUICK", "SLOW"), objects=(first, *rest)
+        RECORDING,
+        symbols=(*RECORDING.symbols, *narrow, *wide, "G1"),
+        objects=tuple(objects),
+        flags=("G1",),
     )
-    values = dict(zip(("QUICK", "SECOND"), effects, strict=False))
-    return Ground(space_of(write_tree(folder)), recorded, [MeasuredChoice("s", choice, values)])
+    return Ground(space_of(tree), recorded, measured_choices)
+
+
+def did(choice: str, *effects: float | None) -> MeasuredChoice:
+    return MeasuredChoice("s", choice, dict(zip(choice.split("|")[1:], effects, strict=False)))
+
+
+def gain(landscape: Landscape, choice: str, value: str) -> int:
+    landscape.needs = ()
+    return landscape.judge({choice: value}).mem_total_kb - landscape.judge({}).mem_total_kb
+
+
+def test_how_far_a_choice_reaches(tmp_path: Path) -> None:
+    reaches = ground(tmp_path / "tree").reaches
+    assert {one: reaches[one] for one in (FEW, OTHER, MANY, FLAG, NONE)} == {
+        FEW: "few", OTHER: "few", MANY: "many", FLAG: "flags", NONE: "none"
+    }  # fmt: skip
+
+
+def test_each_choice_does_what_one_did_that_reaches_as_far(tmp_path: Path) -> None:
+    land = ground(
+        tmp_path / "tree", did(FEW, 12.0, 20.0), did(MANY, -4.0), did(FLAG, 28.0), did(NONE, 40.0),
+        did("ELSE|WHERE", 400.0),
+    )  # fmt: skip
+    landscape = Landscape(land, SPECS["needs-3"], 1)
+    assert [gain(landscape, FEW, value) for value in ("F1", "F2", "F3")] == [12, 20, 0]
+    assert gain(landscape, OTHER, "E1") == 12
+    assert gain(landscape, MANY, "M1") == -4
+    assert gain(landscape, FLAG, "G1") == 28
+    assert gain(landscape, NONE, "N1") == 0
+
+
+def test_what_was_tried_does_in_the_measured_landscape_what_it_did(tmp_path: Path) -> None:
+    land = ground(
+        tmp_path / "tree", did(FEW, 12.0), did(FEW, 12.0, 20.0), did(OTHER, -8.0), did(NONE, None)
+    )
+    for seed in range(5):
+        landscape = Landscape(land, SPECS["measured"], seed)
+        broken = [one.value for one in landscape.needs if one.value]
+        assert broken == [(NONE, "N1")]
+        assert [gain(landscape, FEW, value) for value in ("F1", "F2", "F3")] == [12, 20, 0]
+        assert gain(landscape, OTHER, "E1") == -8
 
 
 @pytest.mark.parametrize("spec", ["measured", "needs-3"])
-def test_a_choice_does_what_was_measured(tmp_path: Path, spec: str) -> None:
-    landscape = Landscape(ground(tmp_path / "tree", 12.0), SPECS[spec], 1)
-    landscape.needs = ()
-    before = landscape.judge({}).mem_total_kb
-    assert landscape.judge({TICK: "QUICK"}).mem_total_kb == before + 12
+def test_what_broke_something_breaks_something(tmp_path: Path, spec: str) -> None:
+    land = ground(tmp_path / "tree", did(FEW, 0.0, None))
+    landscape = Landscape(land, SPECS[spec], 1)
+    values = {one.value for one in landscape.needs if one.value}
+    assert (FEW, "F2") in values
+    assert not {(FEW, "F1"), (FEW, "F3"), (MANY, "M1")} & values
+    assert not landscape.judge({FEW: "F2"}).passed
 
 
-def test_what_broke_something_breaks_something(tmp_path: Path) -> None:
-    landscape = Landscape(ground(tmp_path / "tree", None), SPECS["measured"], 1)
-    assert [one.value for one in landscape.needs if one.value] == [(TICK, "QUICK")]
-    assert not landscape.judge({TICK: "QUICK"}).passed
-
-
-def test_what_was_measured_of_a_choice_that_reaches_farther_is_not_drawn(tmp_path: Path) -> None:
-    land = ground(tmp_path / "tree", 12.0)
-    assert land.reaches[TICK] == "few"
-    assert land.effects == {"few": [(12.0,)]}
-    unknown = ground(tmp_path / "other", 12.0, choice="ELSEWHERE")
-    assert unknown.effects == {}
-    landscape = Landscape(unknown, SPECS["needs-3"], 1)
-    assert landscape.worth(TICK, "QUICK") == 0.0
+def test_what_goes_with_an_alternative_is_part_of_what_it_saves(tmp_path: Path) -> None:
+    land = ground(tmp_path / "tree", did(FEW, 12.0))
+    # As if the first object went with it.
+    land._gone[FEW, "F1"] = land.gone(land.look({})[1]) | (land.sizes == land.sizes[0])
+    landscape = Landscape(land, SPECS["measured"], 1)
+    assert landscape.worth(FEW, "F1") == pytest.approx(12 * 1024 - landscape._sizes[0])

@@ -345,6 +345,43 @@ def test_what_nobody_hinted_at_in_a_choice_is_not_expected_to_save(tmp_path: Pat
     assert best(trials).effective[table] == "BIG"
 
 
+@pytest.mark.parametrize("worst", ["NONE", "SMALL"])
+def test_a_choice_in_which_all_cost_ends_where_it_began(tmp_path: Path, worst: str) -> None:
+    """One came along with others that save. That the next one costs less makes neither good."""
+    folder = write_tree(tmp_path / "tree", 6, 5)
+    with (folder / "Kconfig").open("a") as kconfig:
+        kconfig.write(TABLES)
+    space = space_of(folder, OPTIONS.model_copy(update={"turn_on": ("LEAN", "NONE")}))
+    landscape = Landscape.random(space, 0, 31)
+    table = "BIG|SMALL|NONE|ODD"
+    landscape.savings |= {(table, one): -4.0 for one in ("NONE", "SMALL", "ODD")}
+    landscape.savings[table, worst] = -8.0
+    study = elimination(space, {table: Belief({BOOT: 0.001}, 60.0, 60.0)})
+    trials = landscape.search(study, trials=400)
+    assert any(one.effective[table] == "NONE" for one in trials)
+    assert best(trials).effective[table] == "BIG"
+    assert best(trials).objective == landscape.most
+
+
+def test_of_two_with_the_same_figure_the_smaller_image_is_built_on(space: Space) -> None:
+    """The sampler ends at the variant that the product takes for the winner."""
+    landscape = Landscape.random(space, 0, 31)
+    for one in space.candidates:
+        landscape.savings |= {(one.name, value): 0.0 for value in one.alternatives}
+    study = elimination(space)
+    first = landscape.evaluate(0, {})
+    study.tell(first)
+    params = study.ask(1)
+    trial = landscape.evaluate(1, params)
+    assert trial.build is not None
+    for image_bytes, kept in ((3_000_001, False), (2_999_999, True)):
+        again = Study(space, "elimination", 0, {}, [])
+        again.tell(first)
+        build = replace(trial.build, image_bytes=image_bytes)
+        again.tell(replace(trial, build=build))
+        assert (again.knowledge().best_number == 1) is kept
+
+
 HELD = """
 config STORE
 \tbool "Store"
@@ -364,8 +401,9 @@ def test_an_option_goes_in_one_build_with_what_selects_it(tmp_path: Path) -> Non
     space = space_of(folder)
     assert space.candidate("STORE").holders == {("USER", "n")}
     landscape = Landscape.random(space, 0, 31)
-    landscape.savings |= {("STORE", "n"): 40.0, ("USER", "n"): 4.0}
-    beliefs = {"STORE": Belief({BOOT: 0.01}, 40.0), "USER": Belief({BOOT: 0.01}, 1.0)}
+    landscape.savings |= {("STORE", "n"): 40.0, ("USER", "n"): 0.0}
+    # For its own sake nobody would drop the user now.
+    beliefs = {"STORE": Belief({BOOT: 0.01}, 40.0), "USER": Belief({BOOT: 0.01}, 0.01, 0.01)}
     first = landscape.search(elimination(space, beliefs), trials=1)[0]
     assert (first.effective["USER"], first.effective["STORE"]) == ("n", "n")
 
@@ -379,6 +417,9 @@ def test_what_holds_an_option_and_is_needed_keeps_it(tmp_path: Path) -> None:
     landscape.needed = {"USER"}
     trials = landscape.search(elimination(space), trials=100)
     assert len(trials) < 60
+    assert not any(one.effective["USER"] == "y" != one.effective["STORE"] for one in trials), (
+        "Kconfig cannot have made that"
+    )
     assert best(trials).effective["STORE"] == "y"
     assert best(trials).objective == landscape.most
 

@@ -28,6 +28,8 @@ def test_later_alternatives_of_a_choice_say_nothing_of_other_choices() -> None:
     one = told({("HZ", "200"): 0.0})
     five = told({("HZ", str(hertz)): 0.0 for hertz in (200, 250, 300, 500, 1000)})
     assert five.factor == one.factor
+    rising = told({("CRC", "4"): 0.0, ("CRC", "1"): 40.0})
+    assert rising.factor == one.factor
 
 
 def test_where_one_gained_nothing_the_next_hardly_will() -> None:
