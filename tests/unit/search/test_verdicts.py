@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from optimizer.records import Judgement, Verdict
+from optimizer.search.knowledge import BOOT, BUILD, Knowledge, Observation
 from optimizer.search.study import Study
 from optimizer.search.verdicts import verdicts
 from tests.unit.search.landscape import Landscape, space_of, write_tree
@@ -58,3 +59,28 @@ def test_nothing_is_left_unsettled_when_the_search_ends_by_itself(
 ) -> None:
     found = judged(tmp_path, needed)
     assert not [one for one in found.values() if one.judgement is Judgement.UNSETTLED]
+
+
+def test_an_alternative_that_broke_alone_is_needed_whatever_is_taken_back(tmp_path: Path) -> None:
+    """The search does not try it again, so the verdict must not leave it open."""
+    space = space_of(write_tree(tmp_path / "tree", 3, 2))
+    tick = "SLOW|QUICK"
+    known = Knowledge(space.start, {}, lambda one: 3.0 if one[0] == tick else None)
+    everything = frozenset({BUILD, BOOT, "console/echo"})
+    first = space.effective({"G1_M0": "n"})
+    broken = space.effective({"G1_M0": "n", tick: "QUICK"})
+    better = space.effective({"G2_M0": "n"})
+    for number, (effective, broke, score) in enumerate(
+        [
+            (space.start, (), 1000.0),
+            (first, (), 1010.0),
+            (broken, (BOOT,), None),
+            (better, (), 1020.0),
+        ]
+    ):
+        passed = everything - set(broke) if BOOT not in broke else frozenset({BUILD})
+        known.read(Observation(number, effective, broke, passed, score))
+    assert known.fails({(tick, "QUICK")})
+    found = {(one.option, one.tried): one for one in verdicts(space, known)}
+    verdict = found[tick, "QUICK"]
+    assert (verdict.judgement, verdict.trial) == (Judgement.NEEDED, 2)
