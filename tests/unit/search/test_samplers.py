@@ -14,6 +14,7 @@ from optimizer.search.objectives import objectives, pareto_front
 from optimizer.search.samplers import SAMPLERS
 from optimizer.search.space import Space
 from optimizer.search.study import Study
+from optimizer.settings import OptionSettings
 from tests.unit.search.landscape import BASELINE_KB, OPTIONS, Landscape, space_of, write_tree
 
 
@@ -21,6 +22,16 @@ from tests.unit.search.landscape import BASELINE_KB, OPTIONS, Landscape, space_o
 def space(tmp_path_factory: pytest.TempPathFactory) -> Space:
     """64 options in 8 groups, two choices, an integer."""
     return space_of(write_tree(tmp_path_factory.mktemp("landscape") / "tree", 8, 7))
+
+
+def grown(
+    folder: Path, groups: int, members: int, more: str, options: OptionSettings = OPTIONS
+) -> Space:
+    """The space of such a tree with more at its end."""
+    tree = write_tree(folder / "tree", groups, members)
+    with (tree / "Kconfig").open("a") as kconfig:
+        kconfig.write(more)
+    return space_of(tree, options)
 
 
 def elimination(space: Space, beliefs: dict[str, Belief] | None = None) -> Study:
@@ -132,10 +143,7 @@ config TABLES
 
 @pytest.mark.parametrize("seed", range(4))
 def test_an_option_whose_prompt_hides_behind_another_goes_alone(tmp_path: Path, seed: int) -> None:
-    folder = write_tree(tmp_path / "tree", 4, 3)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(HIDING)
-    space = space_of(folder)
+    space = grown(tmp_path, 4, 3, HIDING)
     landscape = Landscape.random(space, 2, seed)
     landscape.needed -= {"ADVANCED", "TABLES"}
     landscape.savings |= {("ADVANCED", "n"): 4.0, ("TABLES", "n"): 40.0}
@@ -278,10 +286,13 @@ def test_a_choice_that_fell_with_its_group_is_not_asked_for_again(space: Space) 
 
 def test_what_is_switched_on_stays_only_when_that_was_measured(tmp_path: Path) -> None:
     """It came along with others, and hardly anybody doubted that it saves. It does not."""
-    folder = write_tree(tmp_path / "tree", 6, 5)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write('config EXTRA\n\tbool "Extra"\n')
-    space = space_of(folder, OPTIONS.model_copy(update={"turn_on": (*OPTIONS.turn_on, "EXTRA")}))
+    space = grown(
+        tmp_path,
+        6,
+        5,
+        'config EXTRA\n\tbool "Extra"\n',
+        OPTIONS.model_copy(update={"turn_on": (*OPTIONS.turn_on, "EXTRA")}),
+    )
     landscape = Landscape.random(space, 0, 31)
     landscape.savings["EXTRA", "y"] = -20.0
     study = elimination(space, {"EXTRA": Belief({BOOT: 0.001}, 60.0, 2.0)})
@@ -308,10 +319,7 @@ endchoice
 
 
 def test_after_an_alternative_that_gains_the_next_one_is_tried_too(tmp_path: Path) -> None:
-    folder = write_tree(tmp_path / "tree", 2, 2)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(TABLES)
-    space = space_of(folder)
+    space = grown(tmp_path, 2, 2, TABLES)
     landscape = Landscape.random(space, 0, 31)
     table = "BIG|SMALL|NONE|ODD"
     landscape.savings |= {(table, "SMALL"): 12.0, (table, "NONE"): 20.0, (table, "ODD"): 16.0}
@@ -324,10 +332,7 @@ def test_after_an_alternative_that_gains_the_next_one_is_tried_too(tmp_path: Pat
 
 def test_what_nobody_hinted_at_in_a_choice_is_not_expected_to_save(tmp_path: Path) -> None:
     """The study names one alternative; the others may as well cost, and are tried alone."""
-    folder = write_tree(tmp_path / "tree", 6, 5)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(TABLES)
-    space = space_of(folder, OPTIONS.model_copy(update={"turn_on": ("LEAN", "NONE")}))
+    space = grown(tmp_path, 6, 5, TABLES, OPTIONS.model_copy(update={"turn_on": ("LEAN", "NONE")}))
     landscape = Landscape.random(space, 3, 31)
     table = "BIG|SMALL|NONE|ODD"
     assert space.candidate(table).alternatives == ("NONE", "SMALL", "ODD")
@@ -348,10 +353,7 @@ def test_what_nobody_hinted_at_in_a_choice_is_not_expected_to_save(tmp_path: Pat
 @pytest.mark.parametrize("worst", ["NONE", "SMALL"])
 def test_a_choice_in_which_all_cost_ends_where_it_began(tmp_path: Path, worst: str) -> None:
     """One came along with others that save. That the next one costs less makes neither good."""
-    folder = write_tree(tmp_path / "tree", 6, 5)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(TABLES)
-    space = space_of(folder, OPTIONS.model_copy(update={"turn_on": ("LEAN", "NONE")}))
+    space = grown(tmp_path, 6, 5, TABLES, OPTIONS.model_copy(update={"turn_on": ("LEAN", "NONE")}))
     landscape = Landscape.random(space, 0, 31)
     table = "BIG|SMALL|NONE|ODD"
     landscape.savings |= {(table, one): -4.0 for one in ("NONE", "SMALL", "ODD")}
@@ -395,10 +397,7 @@ config USER
 
 def test_an_option_goes_in_one_build_with_what_selects_it(tmp_path: Path) -> None:
     """Alone the store is selected by its user, so without the user it is not even asked for."""
-    folder = write_tree(tmp_path / "tree", 2, 2)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(HELD)
-    space = space_of(folder)
+    space = grown(tmp_path, 2, 2, HELD)
     assert space.candidate("STORE").holders == {("USER", "n")}
     landscape = Landscape.random(space, 0, 31)
     landscape.savings |= {("STORE", "n"): 40.0, ("USER", "n"): 0.0}
@@ -409,10 +408,7 @@ def test_an_option_goes_in_one_build_with_what_selects_it(tmp_path: Path) -> Non
 
 
 def test_what_holds_an_option_and_is_needed_keeps_it(tmp_path: Path) -> None:
-    folder = write_tree(tmp_path / "tree", 2, 2)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(HELD)
-    space = space_of(folder)
+    space = grown(tmp_path, 2, 2, HELD)
     landscape = Landscape.random(space, 0, 31)
     landscape.needed = {"USER"}
     trials = landscape.search(elimination(space), trials=100)
@@ -445,10 +441,7 @@ config SERVER
 def test_what_holds_up_something_needed_stays_out_of_batches(tmp_path: Path) -> None:
     """The server falls with the second of the two that select its helper, whichever goes first.
     That does not show from the start, where both are there."""
-    folder = write_tree(tmp_path / "tree", 6, 5)
-    with (folder / "Kconfig").open("a") as kconfig:
-        kconfig.write(SERVED)
-    space = space_of(folder)
+    space = grown(tmp_path, 6, 5, SERVED)
     landscape = Landscape.random(space, 0, 31)
     landscape.needed = {"SERVER"}
     landscape.savings |= {("FIRST", "n"): 60.0, ("SERVER", "n"): 60.0, ("G1_M1", "n"): -50.0}
