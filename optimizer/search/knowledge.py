@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from optimizer.search.space import Change
 from optimizer.search.speculation import Speculation
@@ -110,6 +111,11 @@ class Failure:
     base: frozenset[Change]
     broken: tuple[str, ...]
 
+    @cached_property
+    def new(self) -> frozenset[Change]:
+        """What it changed beside that best."""
+        return self.changes - self.base
+
     @property
     def worse(self) -> bool:
         """Whether it works, but is worse: its changes are not wanted, for whatever reason."""
@@ -145,6 +151,9 @@ class Knowledge:
         self.gains: dict[Change, tuple[float, int]] = {}
         self._speculated: dict[Change, float] = {}
         self._made: frozenset[Change] = frozenset()
+        self._made_names: set[str] = set()
+        # By the failure's number, for the present best.
+        self._left: dict[int, frozenset[Change]] = {}
         self._start = start
         self._beliefs = beliefs
         self._speculative = speculative
@@ -194,6 +203,8 @@ class Knowledge:
         if wanted:
             self.best, self.best_number = seen.effective, seen.number
             self._made = changes
+            self._made_names = {name for name, _value in changes}
+            self._left = {}
             self._best_score = max(seen.score or 0.0, self._best_score)
             self._best_image_bytes = seen.image_bytes
         elif new and (dict(base).keys() <= dict(changes).keys() or self._takes_back(seen, new)):
@@ -313,13 +324,16 @@ class Knowledge:
         passed with it, and is not to blame. And what another alternative of a choice does by itself
         it does on another best too: the timer's frequency saves no more when an option is on again.
         """
-        new = failure.changes - failure.base
-        if len(new) == 1 and all(self._speculative(one) is not None for one in new):
-            return new - self._made
-        names = {name for name, _value in self._made}
-        return frozenset(
-            one for one in failure.changes - self._made if one in new or one[0] not in names
-        )
+        if failure.number not in self._left:
+            self._left[failure.number] = self._work_out_left(failure)
+        return self._left[failure.number]
+
+    def _work_out_left(self, failure: Failure) -> frozenset[Change]:
+        if len(failure.new) == 1 and all(self._speculative(one) is not None for one in failure.new):
+            return failure.new - self._made
+        rest = failure.changes - self._made
+        otherwise = {one for one in rest if one[0] in self._made_names} - failure.new
+        return rest - otherwise if otherwise else rest
 
     def _calibrate(
         self, made: Collection[Change], suspected: Mapping[Change, float]
