@@ -413,9 +413,6 @@ def test_what_holds_an_option_and_is_needed_keeps_it(tmp_path: Path) -> None:
     landscape.needed = {"USER"}
     trials = landscape.search(elimination(space), trials=100)
     assert len(trials) < 60
-    assert not any(one.effective["USER"] == "y" != one.effective["STORE"] for one in trials), (
-        "Kconfig cannot have made that"
-    )
     assert best(trials).effective["STORE"] == "y"
     assert best(trials).objective == landscape.most
 
