@@ -15,7 +15,7 @@ beside each other are tried together. So the end state is 1-minimal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optimizer.errors import MemtotalError
-from optimizer.search.batch import Batch, Needs, Offers
+from optimizer.search.batch import LEAST_HOPE, Batch, Needs, Offers
 from optimizer.search.consequences import Consequences, Effects
 from optimizer.search.knowledge import (
     PAGE_KB,
@@ -51,11 +51,11 @@ OVERHEAD_OBJECTS = 800
 WORTH_ASKING = 0.7
 # Of the page that a batch must save this part must be expected of it, after all that may fail.
 HOPE = 0.25
+# A value that breaks something with this probability is not tried while there is another: a buffer
+# that is too small keeps a smaller one than the baseline's from being found.
+UNLIKELY = 0.9
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
-
-# From the moves that Kconfig refuses and the candidates to do without, to a batch of moves.
-Chooser = Callable[[Collection[Change], Collection[str]], list[Change]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,15 @@ class _Rated:
     """A batch: its moves, the saving in kB that it is expected to bring, and that for its cost."""
 
     moves: tuple[Change, ...]
+    worth: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The params of the best with one change taken back; the rest as of :class:`_Rated`."""
+
+    params: dict[str, str]
     worth: float
     rate: float
 
@@ -206,12 +215,14 @@ class _Asking:
 
     def next(self) -> dict[str, str] | None:
         """The params to try, None when nothing is left."""
-        for choose, least_kb in ((self._savers, PAGE_KB), (self._others, 0.0)):
-            if (params := self._batched(choose, least_kb)) is not None:
+        back = self._taken_back()
+        for least_kb in (PAGE_KB, 0.0):
+            is_promising = back is not None and back.worth > HOPE * least_kb
+            least_rate = back.rate if back is not None and is_promising else 0.0
+            if (params := self._batched(least_kb, least_rate)) is not None:
                 return params
-        for params in self._taken_back():
-            if not self._space.lost(params):
-                return params
+            if back is not None and is_promising:
+                return back.params
         for doubted in self._doubts():
             params, made, seen = self._consequences.made(doubted)
             wanted = (
@@ -223,14 +234,16 @@ class _Asking:
                 return params
         return None
 
-    def _batched(self, choose: Chooser, least_kb: float) -> dict[str, str] | None:
-        """The params for the next batch that can be asked for; None when no more is chosen."""
+    def _batched(self, least_kb: float, least_rate: float) -> dict[str, str] | None:
+        """The params for the next batch that can be asked for; None when there is none that saves
+        so much, for the time it takes too."""
         refused: set[Change] = set()
         passed_over: set[str] = set()
-        while batch := choose(refused, passed_over):
-            params, left = self._askable(batch, refused, passed_over)
-            wanted = max(least_kb, WORTH_ASKING * self._saved(batch))
-            if params is not None and self._saved(left) > wanted:
+        while (chosen := self._chosen(refused, passed_over, least_kb)) is not None:
+            if chosen.rate < least_rate:
+                return None
+            params, left = self._askable(chosen.moves, refused, passed_over)
+            if params is not None and self._saved(left) > WORTH_ASKING * self._saved(chosen.moves):
                 return params
         return None
 
@@ -286,19 +299,16 @@ class _Asking:
 
     # --- the next batch
 
-    def _savers(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
-        """The next batch that is worth a page."""
-        best = self._best_batch(refused, without, PAGE_KB)
-        return list(best.moves) if best else []
-
-    def _others(self, refused: Collection[Change], without: Collection[str]) -> list[Change]:
-        """The next batch however little it saves, or one change of which nobody knows whether it
-        saves, if more is to be expected of that."""
-        best = self._best_batch(refused, without, 0.0)
+    def _chosen(
+        self, refused: Collection[Change], without: Collection[str], least_kb: float
+    ) -> _Rated | None:
+        """The next batch that saves so much, or one change of which nobody knows whether it saves,
+        if more is to be expected of that."""
+        best = self._best_batch(refused, without, least_kb)
         unknown = self._unknown(refused, without)
-        if best is None or (unknown is not None and unknown.rate > best.rate):
-            best = unknown
-        return list(best.moves) if best else []
+        if unknown is None or unknown.worth <= HOPE * least_kb:
+            return best
+        return unknown if best is None or unknown.rate > best.rate else best
 
     def _unknown(self, refused: Collection[Change], without: Collection[str]) -> _Rated | None:
         """Of the changes of which nobody knows whether they save, one at a time: what several do
@@ -356,13 +366,14 @@ class _Asking:
     def _untried(
         self, name: str, values: Iterable[str], refused: Collection[Change]
     ) -> Change | None:
-        """The first of the values that may work; None when there is none, or it is being tried."""
-        for move in ((name, value) for value in values):
-            if move in self._pending:
-                return None
-            if self._known.risk(move) < 1.0 and move not in refused:
-                return move
-        return None
+        """The first of the values that may work, unless another one is likelier to; None when there
+        is none, or one is being tried."""
+        moves = [(name, value) for value in values]
+        if not self._pending.isdisjoint(moves):
+            return None
+        open_ones = [one for one in moves if self._known.risk(one) < 1.0 and one not in refused]
+        likely = [one for one in open_ones if self._known.risk(one) < UNLIKELY]
+        return next(iter((*likely, *open_ones)), None)
 
     def _rated(self, moves: Sequence[Change]) -> list[_Rated]:
         """Batches of the moves, each with the saving that is expected for the time it takes.
@@ -385,12 +396,21 @@ class _Asking:
         needs = Needs({one: self._known.needs(one) for one in members}, self._known.suspects)
         savings = {one: self._saving(one) for one in members}
         offers = Offers(needs, groups, savings, self._known.failing_groups)
-        widths = sorted({row[-1] for row in scored})
+        places = range(len(scored))
+        # What hardly works comes alone: in a batch, nothing else would come in after it.
+        hopes = [math.exp(-self._sum(group)[0]) for group in groups]
+        batched = [place for place in places if hopes[place] >= LEAST_HOPE]
+        widths = sorted({scored[place][-1] for place in batched})
         step = max(1, math.ceil(len(widths) / WIDTHS))
+        offered_places = [
+            [place for place in batched if scored[place][-1] <= most]
+            for most in widths[::-1][::step]
+        ]
+        offered_places += [[place] for place in places if hopes[place] < LEAST_HOPE]
         found: list[_Rated] = []
-        for most in widths[::-1][::step]:
+        for ahead in offered_places:
             batch = Batch(offers)
-            taken = batch.fill([place for place, row in enumerate(scored) if row[-1] <= most])
+            taken = batch.fill(ahead)
             if taken:
                 moves = tuple(dict.fromkeys(one for place in taken for one in scored[place][2]))
                 width = self._width(frozenset().union(*(scored[place][3] for place in taken)))
@@ -442,24 +462,29 @@ class _Asking:
 
     # --- second thoughts
 
-    def _taken_back(self) -> Iterator[dict[str, str]]:
+    def _taken_back(self) -> _Taken | None:
         """The best without a change that need not save anything (something is switched on, or
         another alternative chosen) and that came along with others: it may cost what they saved.
 
         It stays only when that was measured, not when the trials together say so: they are told
-        apart by a regression, which can take others' saving for its own.
+        apart by a regression, which can take others' saving for its own. Of several, the one first
+        without which most is expected to be gained for the time it takes.
         """
-        made = self._known.changes(self._known.best)
-        for name, value in sorted(made):
-            candidate = self._space.candidate(name)
-            surely = candidate.kind in ("int", "parameter") or value == "n"
-            measured = self._known.gains.get((name, value), (-1.0, 0))[0] >= 0
+        found = []
+        for move in sorted(self._known.changes(self._known.best)):
+            candidate = self._space.candidate(move[0])
+            surely = candidate.kind in ("int", "parameter") or move[1] == "n"
+            measured = self._known.gains.get(move, (-1.0, 0))[0] >= 0
             if surely or measured:
                 continue
-            asked = {one: other for one, other in self._consequences.base.items() if one != name}
+            base = self._consequences.base
+            asked = {one: other for one, other in base.items() if one != move[0]}
             params = self._space.baseline | asked
-            if not self._known.seen(self._space.effective(params)):
-                yield params
+            if not self._known.seen(self._space.effective(params)) and not self._space.lost(params):
+                worth = self._known.expected_without_kb(move)
+                rate = worth / (OVERHEAD_OBJECTS + self._width([move]))
+                found.append(_Taken(params, worth, rate))
+        return max(found, key=lambda one: one.rate, default=None)
 
     def _doubts(self) -> Iterator[tuple[Change, ...]]:
         """What was kept for too little reason, the most promising first: alone, then together."""

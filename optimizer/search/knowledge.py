@@ -269,6 +269,15 @@ class Knowledge:
         """What the change is expected to save."""
         return self._saving(change)[0]
 
+    def expected_without_kb(self, change: Change) -> float:
+        """What is expected to be gained when the change is taken back and stays so only if that
+        gains: the expected improvement (J. Mockus, 1975) of the negative of what it saves."""
+        mean, variance = self._saving(change)
+        doubt = math.sqrt(max(variance, 1e-12))
+        ratio = -mean / doubt
+        density = math.exp(-ratio * ratio / 2.0) / math.sqrt(2.0 * math.pi)
+        return -mean * math.erfc(-ratio / math.sqrt(2.0)) / 2.0 + doubt * density
+
     @property
     def speculation(self) -> Speculation:
         """What the trials told of changes of which nobody expected that they save."""
@@ -321,8 +330,10 @@ class Knowledge:
         """Which changes may be to blame for a failure: those that the present best does not have.
 
         Where the best has another value by now, the one that the failed variant was made on had
-        passed with it, and is not to blame. And what another alternative of a choice does by itself
-        it does on another best too: the timer's frequency saves no more when an option is on again.
+        passed with it, and is not to blame; nor is what was switched on there and taken back since.
+        An option that went there and is on again may be: of two, one may have stood in for the
+        other. And what another alternative of a choice does by itself it does on another best too:
+        the timer's frequency saves no more when an option is on again.
         """
         if failure.number not in self._left:
             self._left[failure.number] = self._work_out_left(failure)
@@ -332,8 +343,8 @@ class Knowledge:
         if len(failure.new) == 1 and all(self._speculative(one) is not None for one in failure.new):
             return failure.new - self._made
         rest = failure.changes - self._made
-        otherwise = {one for one in rest if one[0] in self._made_names} - failure.new
-        return rest - otherwise if otherwise else rest
+        otherwise = {one for one in rest if one[0] in self._made_names or one[1] != "n"}
+        return rest - (otherwise - failure.new)
 
     def _calibrate(
         self, made: Collection[Change], suspected: Mapping[Change, float]

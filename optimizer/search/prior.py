@@ -154,19 +154,15 @@ def beliefs(space: Space, traces: Traces) -> dict[str, Belief]:
         if candidate.kind == "choice" and not candidate.hinted:
             share = compiled[candidate.name].bit_count() / max(1, len(built))
             saving = doubt = _alternative_kb(share, own, candidate.name in flagged)
-        if candidate.kind != "parameter" and not flags.isdisjoint(_turned_on(candidate)):
+        if candidate.name in flagged and _saves_by_being_on(candidate):
             saving, doubt = FLAG_SAVING_SHARE * code_kb, FLAG_SAVING_SHARE * code_kb
         found[candidate.name] = Belief(needs, saving, doubt, compiled[candidate.name], ran)
     return found
 
 
-def _turned_on(candidate: Candidate) -> tuple[str, ...]:
-    """The symbols that the candidate's first change turns on, if the study expects it to save."""
-    if not candidate.hinted:
-        return ()
-    if candidate.kind == "choice":
-        return candidate.alternatives[:1]
-    return (candidate.name,) if candidate.baseline == "n" else ()
+def _saves_by_being_on(candidate: Candidate) -> bool:
+    """Whether the study expects that something else than an option's absence saves."""
+    return candidate.hinted and (candidate.kind == "choice" or candidate.baseline == "n")
 
 
 def _saving(candidate: Candidate, own: Sequence[ObjectFile], idle: bool) -> tuple[float, float]:
@@ -178,7 +174,7 @@ def _saving(candidate: Candidate, own: Sequence[ObjectFile], idle: bool) -> tupl
     saving = sum(one.bytes for one in own) / 1024.0
     if not own:
         saving = NOTHING_KB if idle else MENTIONED_SAVING_KB
-    if candidate.baseline == "n" or (candidate.kind == "choice" and candidate.hinted):
+    if _saves_by_being_on(candidate):
         saving = max(saving, TURNED_ON_SAVING_KB)
         return saving, saving
     # What its objects keep in memory is known; what else goes (tables, calls to it) is not.
