@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -235,6 +236,40 @@ def test_what_is_certain_stays_so_when_a_choice_goes_on() -> None:
     told.read(Observation(3, START | {"A": "none"}, (), EVERYTHING, 1020.0))
     assert told.risk(change("B")) == 1.0
     assert told.fails({change("B")})
+
+
+def test_what_is_certain_stays_so_when_something_is_switched_off_again() -> None:
+    start = START | {"X": "n"}
+    told = Knowledge(start, {}, lambda _one: None)
+    told.read(Observation(0, start, (), EVERYTHING, 1000.0))
+    on = start | {"X": "y", "D": "n"}
+    told.read(Observation(1, on, (), EVERYTHING, 1010.0))
+    told.read(Observation(2, on | {"A": "n"}, (BOOT,), frozenset({BUILD}), None))
+    told.read(Observation(3, on | {"B": "n"}, ("net/ping",), EVERYTHING - {"net/ping"}, 1014.0))
+    told.read(Observation(4, on | {"X": "n"}, (), EVERYTHING, 1012.0))
+    assert told.best["X"] == "n"
+    assert told.risk(change("A")) == told.risk(change("B")) == 1.0
+
+
+def test_one_who_may_have_stood_in_for_another_is_no_more_certain_when_that_is_back() -> None:
+    told = known()
+    told.read(observed(1, "AD", score=1010.0))
+    told.read(observed(2, "ABD", BOOT))
+    assert told.risk(change("B")) == 1.0
+    told.read(observed(3, "D", score=1012.0))
+    assert told.risk(change("B")) < 1.0
+    assert told.fails({change("A"), change("B")})
+
+
+@pytest.mark.parametrize(
+    ("saving_kb", "doubt_kb", "expected"),
+    [(0.0, 8.0, 8.0 / math.sqrt(2.0 * math.pi)), (-20.0, 0.001, 20.0), (64.0, 2.0, 0.0)],
+)
+def test_what_is_gained_without_a_change_is_its_expected_improvement(
+    saving_kb: float, doubt_kb: float, expected: float
+) -> None:
+    told = known({"A": Belief({BOOT: 0.02}, saving_kb, doubt_kb)})
+    assert told.expected_without_kb(change("A")) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("speculative", ["A", ""])

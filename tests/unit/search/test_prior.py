@@ -132,6 +132,14 @@ def test_an_option_of_the_compiler_compiles_everything_again(space: Space) -> No
     assert found["G2"].objects == 0
 
 
+@pytest.mark.parametrize("flag", ["LEAN", "FAST"])
+def test_a_choice_of_how_all_is_compiled_saves_a_share_of_it(space: Space, flag: str) -> None:
+    """Whichever member the Makefile asks for."""
+    objects = (made_of("G0", 2_000_000), made_of("G1", 2_000_000))
+    found = prior.beliefs(space, untraced(*objects, flags=frozenset({flag})))
+    assert found["FAST|LEAN"].saving_kb == prior.FLAG_SAVING_SHARE * 4_000_000 / 1024.0
+
+
 @pytest.mark.parametrize(
     ("mentions", "flags", "expected"),
     [

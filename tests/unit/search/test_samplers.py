@@ -9,7 +9,7 @@ import pytest
 
 from optimizer.records import BootResult, BootState, Outcome, Trial
 from optimizer.search.elimination import NothingLeftError
-from optimizer.search.knowledge import BOOT, Belief
+from optimizer.search.knowledge import BOOT, BUILD, Belief
 from optimizer.search.objectives import objectives, pareto_front
 from optimizer.search.samplers import SAMPLERS
 from optimizer.search.space import Space
@@ -300,6 +300,37 @@ def test_what_is_switched_on_stays_only_when_that_was_measured(tmp_path: Path) -
     assert any(one.effective["EXTRA"] == "y" for one in trials if one.outcome is Outcome.PASSED)
     assert best(trials).effective["EXTRA"] == "n"
     assert best(trials).objective == landscape.most
+
+
+def test_what_costs_what_others_saved_is_taken_back_before_single_alternatives(
+    tmp_path: Path,
+) -> None:
+    more = 'config EXTRA\n\tbool "Extra"\n'
+    options = OPTIONS.model_copy(update={"turn_on": (*OPTIONS.turn_on, "EXTRA")})
+    space = grown(tmp_path, 6, 5, more, options)
+    landscape = Landscape.random(space, 0, 31)
+    landscape.savings["EXTRA", "y"] = -20.0
+    believed = {
+        one.name: Belief({BOOT: 0.001}, landscape.savings[one.name, one.alternatives[0]], 4.0)
+        for one in space.candidates
+    }
+    believed["EXTRA"] = Belief({BOOT: 0.001}, 20.0, 60.0)
+    trials = landscape.search(elimination(space, believed), trials=400)
+    on = [number for number, one in enumerate(trials) if one.effective["EXTRA"] == "y"]
+    tick = [number for number, one in enumerate(trials) if one.effective["SLOW|QUICK"] == "QUICK"]
+    assert on
+    assert max(on) < min(tick)
+
+
+def test_what_hardly_works_does_not_keep_others_out_of_a_batch(space: Space) -> None:
+    landscape = Landscape.random(space, 0, 31)
+    landscape.needed = {"G0_M0"}
+    believed = {one.name: Belief({BOOT: 0.1}, 8.0, 8.0) for one in space.candidates}
+    believed["G0_M0"] = Belief(dict.fromkeys((BUILD, BOOT, "net/ping"), 0.95), 1000.0, 8.0)
+    trials = landscape.search(elimination(space, believed), trials=400)
+    assert best(trials).objective == landscape.most
+    assert trials[1].effective["G0_M0"] == "y"
+    assert list(trials[1].effective.values()).count("n") > 2
 
 
 TABLES = """
