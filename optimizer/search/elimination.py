@@ -54,6 +54,8 @@ HOPE = 0.25
 # A value that breaks something with this probability is not tried while there is another: a buffer
 # that is too small keeps a smaller one than the baseline's from being found.
 UNLIKELY = 0.9
+# Of the moves that hardly work so many are looked at closely, those that promise most.
+HOPELESS = 3
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
 
@@ -208,6 +210,7 @@ class _Asking:
         self._beliefs = beliefs
         self._rank = rank
         self._start = space.start
+        self._effects = effects
         self._consequences = Consequences(space, effects, known, self._saving)
         # What was worked out for the savers serves for the rest.
         self._batches: dict[tuple[Change, ...], list[_Rated]] = {}
@@ -406,7 +409,13 @@ class _Asking:
             [place for place in batched if scored[place][-1] <= most]
             for most in widths[::-1][::step]
         ]
-        offered_places += [[place] for place in places if hopes[place] < LEAST_HOPE]
+        alone = [place for place in places if hopes[place] < LEAST_HOPE]
+        alone.sort(
+            key=lambda place: (
+                -hopes[place] * self._sum(groups[place])[1] / (OVERHEAD_OBJECTS + scored[place][-1])
+            )
+        )
+        offered_places += [[place] for place in alone[:HOPELESS]]
         found: list[_Rated] = []
         for ahead in offered_places:
             batch = Batch(offers)
@@ -472,19 +481,16 @@ class _Asking:
         """
         found = []
         for move in sorted(self._known.changes(self._known.best)):
-            candidate = self._space.candidate(move[0])
-            surely = candidate.kind in ("int", "parameter") or move[1] == "n"
-            measured = self._known.gains.get(move, (-1.0, 0))[0] >= 0
-            if surely or measured:
-                continue
-            base = self._consequences.base
-            asked = {one: other for one, other in base.items() if one != move[0]}
-            params = self._space.baseline | asked
-            if not self._known.seen(self._space.effective(params)) and not self._space.lost(params):
+            surely = self._space.candidate(move[0]).kind in ("int", "parameter") or move[1] == "n"
+            if not surely and self._known.gains.get(move, (-1.0, 0))[0] < 0:
                 worth = self._known.expected_without_kb(move)
-                rate = worth / (OVERHEAD_OBJECTS + self._width([move]))
-                found.append(_Taken(params, worth, rate))
-        return max(found, key=lambda one: one.rate, default=None)
+                found.append((worth / (OVERHEAD_OBJECTS + self._width([move])), worth, move[0]))
+        for rate, worth, name in sorted(found, key=lambda one: -one[0]):
+            base = self._consequences.base
+            params = self._space.baseline | {one: base[one] for one in base if one != name}
+            if not self._known.seen(self._effects.of(params)) and not self._space.lost(params):
+                return _Taken(params, worth, rate)
+        return None
 
     def _doubts(self) -> Iterator[tuple[Change, ...]]:
         """What was kept for too little reason, the most promising first: alone, then together."""
