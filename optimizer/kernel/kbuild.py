@@ -304,6 +304,7 @@ class BuildTree:
         env = self._env
         if self._objects is not None:
             env = self._objects.environment(env, self.folder / _OBJECTS_LOG)
+            argv = self._objects.command(argv)
         done = run_logged(
             argv,
             log=log,

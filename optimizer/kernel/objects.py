@@ -10,6 +10,10 @@ use of C; all else is the compiler's. Whenever an object is compiled, the compil
 too, and the tokens are compared: nothing is stored under a name that is not the compiler's, and an
 object whose tokens were different once (``preprocessed``) is preprocessed by the compiler for good.
 
+A unit's headers are a thousand others' too. So a server runs beside make (``server.c``): it keeps
+what each stretch of a header gave and gives it again to the next unit, where all macros that the
+stretch asks for are what they were (``stretches.c``). Whoever gets no answer works alone.
+
 What identifies an entry: the reduced text, the options that are not the preprocessor's, the
 object's path, the stand-in's own source, and the compiler (its version and its files). A unit that
 the stand-in does not understand is taken whole; a damaged entry is removed and its object compiled.
@@ -31,7 +35,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,10 +44,12 @@ from optimizer.process import Deadline, FolderLock
 
 NATIVE = Path(__file__).resolve().parent / "native"
 HOST_COMPILER = "cc"
-_FLAGS = ("-std=gnu11", "-O2", "-flto", "-Wall", "-Wno-deprecated-declarations")
+_PROGRAM = "memtotal-cc"
+_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wno-deprecated-declarations")
 # It is started for each object: without a library to look for, a reused one takes a tenth less
-# time. Of OpenSSL, SHA-256 alone is wanted.
-_LIBRARIES = (("-static", "-lcrypto"), ("-lcrypto",))
+# time. Of OpenSSL, SHA-256 alone is wanted. A host without static libraries, or whose compiler has
+# no such optimization, gets the plain one.
+_LINKING = (("-flto", "-static", "-lcrypto"), ("-lcrypto",))
 BUILD_SECONDS = 300.0
 DEFAULT_GB = 5.0
 # A store that is full is emptied to this part of its limit, so that it is not full again at once.
@@ -149,6 +155,14 @@ class ObjectStore:
             "MEMTOTAL_OBJECTS_LOG": str(log),
         }
 
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command of a build with a server beside it, which reads headers once for all units.
+
+        Args:
+            argv: of make, which is to have :meth:`environment`. It is the server's process group.
+        """
+        return [str(self._programs.parent.parent / _PROGRAM), "--serve", *argv]
+
     @staticmethod
     def counts(log: Path) -> ObjectCounts:
         """What the log of one build says; all zero when there is none."""
@@ -202,7 +216,7 @@ def stand_in(folder: Path, env: Mapping[str, str]) -> Path:
         MachineFault: it cannot be compiled.
     """
     home = folder / _source_digest()
-    program = home / "memtotal-cc"
+    program = home / _PROGRAM
     if not program.exists():
         lock = FolderLock(home)
         if not lock.acquire(Deadline(BUILD_SECONDS)):
@@ -355,7 +369,7 @@ def _identity(compiler: Path, env: Mapping[str, str]) -> str:
 
 
 def _source_digest() -> str:
-    digest = hashlib.sha256("\0".join(_FLAGS).encode())
+    digest = hashlib.sha256(repr((_FLAGS, _LINKING)).encode())
     for source in sorted(NATIVE.glob("*.[ch]")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -364,8 +378,8 @@ def _source_digest() -> str:
 def _compile(sources: list[Path], program: Path, env: Mapping[str, str]) -> None:
     half = program.with_suffix(".part")
     said = ""
-    for libraries in _LIBRARIES:
-        argv = [HOST_COMPILER, *_FLAGS, "-o", str(half), *map(str, sources), *libraries]
+    for linking in _LINKING:
+        argv = [HOST_COMPILER, *_FLAGS, "-o", str(half), *map(str, sources), *linking]
         try:
             done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, check=False)
         except OSError as error:

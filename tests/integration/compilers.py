@@ -37,16 +37,21 @@ class Bench:
         store = ObjectStore.open(cache, PREFIX, environment())
         assert store is not None
         self.objects = store
+        self.server = ""  # the name of one that the stand-in may ask
         self._log = folder / "objects.log"
         (folder / "head.h").write_text("")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which the stand-in comes first."""
+        return self.objects.environment(environment(), self._log) | {"MEMTOTAL_SERVER": self.server}
+
     def compile(self, source: str, *options: str) -> Compiled:
         """Compile with reuse, as kbuild calls the compiler: with a list of headers asked for."""
-        env = self.objects.environment(environment(), self._log)
         self._log.unlink(missing_ok=True)
         self._write(source)
         subprocess.run(self._command("unit.o", "-Wp,-MMD,.unit.o.d", *options), cwd=self.folder,
-                       env=env, check=True)  # fmt: skip
+                       env=self.environment, check=True)  # fmt: skip
         log = self._log.read_text() if self._log.exists() else ""
         return Compiled(log.startswith("reused "), (self.folder / "unit.o").read_bytes(), log)
 
@@ -63,3 +68,32 @@ class Bench:
     @staticmethod
     def _command(target: str, *options: str) -> list[str]:
         return [f"{PREFIX}gcc", *OPTIONS, *options, "-c", "-o", target, "unit.c"]
+
+
+class Server:
+    """The server of a build, with a program that just waits in make's place."""
+
+    def __init__(self, bench: Bench) -> None:
+        waits = ["sh", "-c", 'echo "$MEMTOTAL_SERVER"; exec cat']
+        self.process = subprocess.Popen(bench.objects.command(waits), cwd=bench.folder,
+                                        env=bench.environment, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)  # fmt: skip
+        assert self.process.stdout is not None
+        bench.server = self.process.stdout.readline().strip()
+        assert bench.server
+
+    def reader(self) -> int:
+        """The process that preprocesses."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        for child in children.split():
+            if b"--serve" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        raise AssertionError("there is no reader")
+
+    def end(self) -> int:
+        """What the whole ended with, after the program beside it did."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return self.process.wait(timeout=20)

@@ -7,11 +7,15 @@
  * that only ask whether the compiler takes some options are answered from the store too (probe.c).
  * Every other call, and every doubt, is the real compiler's alone.
  *
+ * Within a build the server (server.c) is asked to do it all: it has read the headers already. Then
+ * begin_job() runs in the server and finish_job() in a child of it.
+ *
  * Environment:
  *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
  *   MEMTOTAL_COMPILER  path of the real compiler
  *   MEMTOTAL_IDENTITY  what identifies it, and this program, besides the path
  *   MEMTOTAL_OBJECTS_CHECK  compile everything, and tell whether the store has the same
+ *   MEMTOTAL_SERVER    the name of the build's server, given by itself
  *   MEMTOTAL_OBJECTS_LOG  file that gets one line an object: what was done, and the object
  */
 
@@ -78,13 +82,6 @@ static void note(const char *what, const char *object, const char *detail)
     (void)ignored;
     close(file);
 }
-
-struct call {
-    const char *source, *object;
-    bool has_debug;  /* line numbers are part of the object */
-    bool spoke;      /* the preprocessor had something to say: it must be said again */
-    bool may_reduce; /* -fno-strict-aliasing: types say nothing of what may overlap */
-};
 
 bool starts(const char *text, const char *with)
 {
@@ -407,7 +404,25 @@ static void keep_reduced(const char *object, const struct text *reduced, const c
 
 static char **asked_argv; /* of the call that questions are about */
 
-/* What the compiler says of itself, kept in the store: it depends on the options. */
+struct answer { /* of the compiler, kept while this process lives */
+    struct answer *next;
+    char key[NOTE_NAME];
+    const char *text;
+};
+static struct answer *answers;
+
+static const char *keep_answer(const char *key, struct text *text)
+{
+    struct answer *new = grown(NULL, sizeof *new);
+    text_add(text, "\0\0\0\0", 4);
+    *new = (struct answer){.next = answers, .text = text->at};
+    strcpy(new->key, key);
+    answers = new;
+    return new->text;
+}
+
+/* What the compiler says of itself, kept in the store: it depends on the options. The same answer to
+ * the same question about the same options is in the same place. */
 static const char *ask(const char *question)
 {
     const char *store = getenv("MEMTOTAL_OBJECTS"), *identity = getenv("MEMTOTAL_IDENTITY");
@@ -436,6 +451,11 @@ static const char *ask(const char *question)
     }
     digest_end(digest, key);
     strcat(key, NOTE);
+    for (const struct answer *one = answers; one != NULL; one = one->next)
+        if (strcmp(one->key, key) == 0) {
+            free(asked);
+            return one->text;
+        }
     if (store_read(store, key, &known)) {
         text_add(&answer, known.at, known.length);
     } else {
@@ -463,42 +483,46 @@ static const char *ask(const char *question)
         store_write(store, key, answer.at, answer.length);
     }
     free(asked);
-    text_add(&answer, "\0\0\0\0", 4);
-    return answer.at;
+    return keep_answer(key, &answer);
 }
 
-int main(int argc, char **argv)
+bool begin_job(struct job *job, char **argv)
 {
-    const char *store = getenv("MEMTOTAL_OBJECTS");
+    memset(job, 0, sizeof *job);
+    job->argv = asked_argv = argv;
+    job->store = getenv("MEMTOTAL_OBJECTS");
+    compiler = getenv("MEMTOTAL_COMPILER"); /* of a call that was handed over: its own */
+    if (compiler == NULL || job->store == NULL || *job->store == 0 || !is_compilation(argv, &job->call))
+        return false;
+    job->is_distrusted = is_listed(job->store, DISTRUSTED, job->call.object);
+    if (job->is_distrusted)
+        return true;
+    struct text before;
+    job->checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
+    make_call_key(argv, &job->call, job->call_key);
+    job->is_new = !job->checks && !store_read(job->store, job->call_key, &before);
+    job->other = job->call.has_debug ? "debug information"
+                 : job->is_new       ? ""
+                 : is_listed(job->store, UNLIKE, job->call.object)
+                     ? "its tokens were not the compiler's"
+                     : preprocess_unit(argv, job->call.source, ask);
+    return true;
+}
+
+int finish_job(struct job *job)
+{
+    char **argv = job->argv, key[DIGEST_HEX];
+    struct call call = job->call;
     struct text source = {0}, reduced = {0}, said = {0};
-    struct call call;
-    char key[DIGEST_HEX], call_key[NOTE_NAME];
+    const char *store = job->store, *other = job->other, *problem = NULL;
+    bool checks = job->checks, is_new = job->is_new;
     int code;
-    (void)argc;
-    compiler = getenv("MEMTOTAL_COMPILER");
-    if (compiler == NULL || *compiler != '/') {
-        fputs("memtotal: MEMTOTAL_COMPILER is not the path of a compiler\n", stderr);
-        return 127;
-    }
-    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
-    if (store != NULL && *store != 0 && !checks && answer_probe(argv, store, &code))
-        return code;
-    if (store == NULL || *store == 0 || !is_compilation(argv, &call))
-        run_compiler(argv);
-    if (is_listed(store, DISTRUSTED, call.object)) {
+    if (job->is_distrusted) {
         note("compiled", call.object, "distrusted");
         run_compiler(argv);
     }
-    asked_argv = argv;
-    const char *problem = NULL;
-    make_call_key(argv, &call, call_key);
-    struct text before;
-    bool is_new = !checks && !store_read(store, call_key, &before);
-    const char *other = call.has_debug ? "debug information"
-                        : is_new       ? ""
-                        : is_listed(store, UNLIKE, call.object)
-                            ? "its tokens were not the compiler's"
-                            : preprocess_unit(argv, call.source, ask);
+    if (other == NULL)
+        other = gather_unit();
     bool reads_files = other == NULL && (has_string(".incbin") || has_string(".include"));
     if (other == NULL)
         problem = call.may_reduce ? reduce_unit(&reduced) : "strict aliasing";
@@ -524,7 +548,7 @@ int main(int argc, char **argv)
     if (!checks && store_get(store, key, call.object)) {
         note("reused", call.object, other && *other ? other : key);
         if (is_new)
-            store_write(store, call_key, "compiled", 8);
+            store_write(store, job->call_key, "compiled", 8);
         return 0;
     }
     /* What is stored has to be named by what the compiler reads, not by what we think it does. */
@@ -554,6 +578,28 @@ int main(int argc, char **argv)
         return code;
     store_put(store, key, call.object);
     if (is_new)
-        store_write(store, call_key, "compiled", 8);
+        store_write(store, job->call_key, "compiled", 8);
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct job job;
+    int code;
+    if (argc > 2 && strcmp(argv[1], "--serve") == 0)
+        return serve(argv + 2);
+    compiler = getenv("MEMTOTAL_COMPILER");
+    if (compiler == NULL || *compiler != '/') {
+        fputs("memtotal: MEMTOTAL_COMPILER is not the path of a compiler\n", stderr);
+        return 127;
+    }
+    const char *store = getenv("MEMTOTAL_OBJECTS");
+    bool checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
+    if (store != NULL && *store != 0 && !checks && answer_probe(argv, store, &code))
+        return code;
+    if (is_compilation(argv, &job.call) && !checks && ask_server(argv, &code))
+        return code;
+    if (!begin_job(&job, argv))
+        run_compiler(argv);
+    return finish_job(&job);
 }

@@ -13,12 +13,7 @@ struct value {
 
 static struct piece now; /* the piece being looked at */
 static bool evaluated;   /* false behind what && and || make of no account */
-static bool warns;
-
-void warn_undefined(void)
-{
-    warns = true;
-}
+bool warns;
 
 static void advance(void)
 {
@@ -53,7 +48,7 @@ static struct value is_defined(void)
         advance();
     if (now.kind != T_IDENT)
         cannot("defined", now.at, now.length);
-    bool found = now.symbol->macro != NULL;
+    bool found = is_macro(now.symbol);
     if (found && now.symbol->macro->builtin == BUILTIN_ODD)
         found = is_builtin(now.symbol);
     if (bracketed) {
@@ -70,6 +65,7 @@ static struct value is_defined(void)
 bool is_builtin(const struct symbol *symbol)
 {
     struct text question = {0};
+    stretch_asked_options();
     text_add(&question, "#ifdef ", 7);
     text_add(&question, symbol->at, symbol->length);
     static const char rest[] = "\n1\n#else\n0\n#endif\n";
@@ -84,6 +80,7 @@ bool is_builtin(const struct symbol *symbol)
 static struct value asked(const struct piece *what)
 {
     struct text question = {0};
+    stretch_asked_options();
     prevent_expansion++;
     advance();
     if (!now_is('('))
@@ -91,7 +88,7 @@ static struct value asked(const struct piece *what)
     advance();
     text_add(&question, what->at, what->length);
     text_add(&question, "(", 1);
-    if (now.kind != T_IDENT || now.symbol->macro != NULL)
+    if (now.kind != T_IDENT || is_macro(now.symbol))
         cannot("condition", now.at, now.length);
     text_add(&question, now.at, now.length);
     text_add(&question, ")", 2);
@@ -111,6 +108,7 @@ static struct value has_include(void)
     const char *at = skip_white(input->at), *name;
     bool quoted;
     u32 length;
+    spoil_stretch();
     if (*at != '(')
         cannot("__has_include", at, 1);
     input->at = at + 1;
@@ -161,7 +159,7 @@ static struct value conditional(void);
 static struct value name(void)
 {
     struct piece one = now;
-    enum builtin builtin = one.symbol->macro ? one.symbol->macro->builtin : NOT_BUILTIN;
+    enum builtin builtin = macro_of(one.symbol) ? one.symbol->macro->builtin : NOT_BUILTIN;
     if (is(one.symbol, "defined"))
         return is_defined();
     if (builtin == BUILTIN_ATTRIBUTE || builtin == BUILTIN_BUILTIN)

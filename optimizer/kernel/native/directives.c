@@ -10,11 +10,8 @@
 #define MOST_CONDITIONS 1000
 
 static struct input inputs[MOST_INPUTS];
-static struct {
-    bool is_done;   /* one of its groups was taken */
-    bool has_else;
-} conditions[MOST_CONDITIONS];
-static u32 condition_count;
+struct condition conditions[MOST_CONDITIONS];
+u32 condition_count;
 
 void enter_file(struct file *file)
 {
@@ -23,7 +20,7 @@ void enter_file(struct file *file)
     if (new == inputs + MOST_INPUTS)
         cannot("includes too deep", file->path, strlen(file->path));
     *new = (struct input){.file = file, .at = file->at, .end = file->end, .line_start = true,
-                          .conditions = condition_count};
+                          .is_fresh = true, .conditions = condition_count};
     input = new;
 }
 
@@ -34,6 +31,8 @@ static void leave_file(void)
     if (input->guarded == GUARD_CLOSED)
         input->file->guard = input->guard;
     input = input == inputs ? NULL : input - 1;
+    if (input != NULL)
+        input->is_fresh = true;
 }
 
 static void end_of_line(void)
@@ -194,10 +193,12 @@ static void include(void)
     struct file *file = find_header(name, length, quoted, input->file);
     if (file == NULL)
         cannot("no such header", name, length);
-    if (file->guard != NULL && file->guard->macro != NULL)
+    if (file->guard != NULL && file->guard->macro != NULL) {
         list_header(file);
-    else
+        input->is_fresh = true;
+    } else {
         enter_file(file);
+    }
 }
 
 /* What a #pragma says, unless it says nothing of code. */
@@ -209,12 +210,15 @@ void pragma(const char *at, const char *end)
     if (length >= sizeof diagnostic - 1 && memcmp(at, diagnostic, sizeof diagnostic - 1) == 0)
         return;
     if (length >= sizeof pack - 1 && memcmp(at, pack, sizeof pack - 1) == 0 &&
-        pragma_pack(at + sizeof pack - 1, end))
+        pragma_pack(at + sizeof pack - 1, end)) {
+        spoil_stretch();
         return;
+    }
     cannot("pragma", at, length);
 }
 
-static void obey(void)
+/* A line that begins with '#', which was read, and which began at that place. */
+static void obey(struct place place)
 {
     struct piece word;
     struct input *mine = input;
@@ -223,6 +227,8 @@ static void obey(void)
         return;
     if (word.kind != T_IDENT)
         cannot("directive", word.at, word.length);
+    if (is_word(word.at, word.length, "include") && arguments == NO_ARGUMENTS)
+        end_stretch(place);
     bool is_first = mine->guarded == GUARD_AHEAD;
     if (mine->guarded == GUARD_AHEAD || mine->guarded == GUARD_CLOSED)
         mine->guarded = GUARD_NONE;
@@ -232,9 +238,9 @@ static void obey(void)
         define();
     } else if (is_word(at, length, "undef")) {
         struct symbol *symbol = macro_name();
-        if (symbol->macro != NULL && symbol->macro->builtin)
+        if (is_macro(symbol) && symbol->macro->builtin)
             cannot("#undef", symbol->at, symbol->length);
-        symbol->macro = NULL;
+        set_macro(symbol, NULL);
     } else if (is_word(at, length, "include")) {
         if (arguments != NO_ARGUMENTS)
             cannot("#include in a macro's arguments", at, length);
@@ -242,7 +248,7 @@ static void obey(void)
     } else if (is_word(at, length, "ifdef") || is_word(at, length, "ifndef")) {
         bool is_negated = length == 6;
         struct symbol *symbol = macro_name();
-        bool is_known = symbol->macro != NULL;
+        bool is_known = is_macro(symbol);
         if (is_known && symbol->macro->builtin == BUILTIN_ODD)
             is_known = is_builtin(symbol);
         bool is_true = is_known != is_negated;
@@ -277,11 +283,20 @@ static void obey(void)
     }
 }
 
+void forget_inputs(void)
+{
+    input = NULL;
+    in_directive = false;
+    arguments = NO_ARGUMENTS;
+    condition_count = 0;
+}
+
 void read_input(struct piece *piece)
 {
     for (;;) {
-        bool at_start = input->line_start;
-        const char *before = input->at;
+        if (input->is_fresh && !in_directive && arguments == NO_ARGUMENTS)
+            begin_stretch();
+        struct place before = {input->at, input->line_start};
         read_piece(piece);
         if (in_directive)
             return;
@@ -289,6 +304,7 @@ void read_input(struct piece *piece)
             /* Arguments cannot go on in the file that includes this one. */
             if (arguments != NO_ARGUMENTS)
                 return;
+            end_stretch(before);
             leave_file();
             if (input == NULL)
                 return;
@@ -301,8 +317,8 @@ void read_input(struct piece *piece)
         }
         if (arguments == BEFORE_ARGUMENTS) {
             /* A macro's name that a directive follows has no arguments. */
-            input->at = before;
-            input->line_start = at_start;
+            input->at = before.at;
+            input->line_start = before.line_start;
             piece->kind = T_END;
             return;
         }
@@ -310,7 +326,7 @@ void read_input(struct piece *piece)
         enum arguments outer = arguments;
         prevent_expansion = 0;
         in_directive = true;
-        obey();
+        obey(before);
         in_directive = false;
         prevent_expansion = prevented;
         arguments = outer;

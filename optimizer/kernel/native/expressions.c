@@ -55,7 +55,8 @@ static bool copies(struct name *name)
                 found = true;
             else if (symbol->length > 13 && memcmp(symbol->at, "__builtin_str", 13) == 0)
                 found = true;
-            else if (symbol->length > 5 && memcmp(symbol->at, "__builtin_", 10) != 0 &&
+            else if (symbol->length > 5 &&
+                     (symbol->length < 10 || memcmp(symbol->at, "__builtin_", 10) != 0) &&
                      is_memory_function(symbol))
                 found = true;
             else if (symbol->name != NULL && symbol->name != name &&
@@ -656,14 +657,14 @@ static void parse_local_declaration(void)
                 parse_attributes();
         }
         if (found.is_typedef) {
-            bind(symbol, N_TYPEDEF, type);
+            bind_name(symbol, N_TYPEDEF, type);
         } else if (found.is_auto_type) {
             want('=');
             type = parse_assignment();
             use_value(type);
             if (type->shape == S_ARRAY)
                 type = type_of(S_POINTER, type->to);
-            bind(symbol, N_OBJECT, type);
+            bind_name(symbol, N_OBJECT, type);
         } else {
             if (type->shape == S_FUNCTION || found.is_extern) {
                 if (symbol->name != NULL && symbol->name->what == N_OBJECT)
@@ -671,7 +672,7 @@ static void parse_local_declaration(void)
             }
             if (type->shape != S_FUNCTION)
                 need_complete(type);
-            bind(symbol, N_OBJECT, type);
+            bind_name(symbol, N_OBJECT, type);
             if (at('=')) {
                 p++;
                 parse_initializer();

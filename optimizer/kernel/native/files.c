@@ -14,12 +14,20 @@
 
 struct search search;
 struct file *main_file;
+bool is_outdated;
 
 static struct file **listed;
 static u32 listed_count, listed_room;
 
+static struct version version_of(const struct stat *about)
+{
+    return (struct version){about->st_ino, (u64)about->st_size, (u64)about->st_mtim.tv_sec,
+                            (u64)about->st_mtim.tv_nsec};
+}
+
 static bool read_whole(const char *path, struct file *file)
 {
+    struct stat about;
     static char *buffer;
     static size_t room;
     size_t length = 0;
@@ -28,6 +36,9 @@ static bool read_whole(const char *path, struct file *file)
         cannot(strerror(errno), path, strlen(path));
     if (from < 0)
         return false;
+    if (fstat(from, &about) != 0)
+        cannot(strerror(errno), path, strlen(path));
+    file->version = version_of(&about);
     for (;;) {
         if (room - length < 1u << 18)
             buffer = grown(buffer, room += 1u << 20);
@@ -52,39 +63,91 @@ static bool read_whole(const char *path, struct file *file)
     return true;
 }
 
+static bool look(const char *path, struct stat *about)
+{
+    if (stat(path, about) == 0)
+        return true;
+    if (errno != ENOENT && errno != ENOTDIR)
+        cannot(strerror(errno), path, strlen(path));
+    return false;
+}
+
+/* What a path is of, made when it is new. */
+static struct file *file_at(const char *path, u32 length)
+{
+    struct symbol *symbol = intern_kept(path, length);
+    if (symbol->file == NULL) {
+        struct file *file = symbol->file = arena(sizeof *file);
+        file->path = symbol->at;
+        const char *slash = strrchr(file->path, '/');
+        file->folder = slash ? (u32)(slash - file->path) + 1 : 0;
+        file->is_missing = true;
+    }
+    return symbol->file;
+}
+
 /* Whether there is such a folder. Most of a search path has no folder for most headers. */
 static bool is_folder(const char *path, size_t length)
 {
-    static struct file folder = {.path = "a folder"}, missing = {.is_missing = true};
-    struct symbol *symbol = intern(path, (u32)length);
-    if (symbol->file == NULL) {
+    struct file *folder = file_at(path, (u32)length);
+    if (folder->unit != unit) {
         struct stat about;
-        char *kept = arena(length + 1);
-        memcpy(kept, path, length);
-        symbol->at = kept;
-        bool found = stat(kept, &about) == 0;
-        if (!found && errno != ENOENT && errno != ENOTDIR)
-            cannot(strerror(errno), path, length);
-        symbol->file = found && S_ISDIR(about.st_mode) ? &folder : &missing;
+        folder->unit = unit;
+        folder->is_missing = !look(folder->path, &about) || !S_ISDIR(about.st_mode);
     }
-    return !symbol->file->is_missing;
+    return !folder->is_missing;
 }
 
-/* A file by its path, read once; NULL when there is none. */
+static bool is_unchanged(const struct file *file)
+{
+    struct stat about;
+    struct version now = {0};
+    if (look(file->path, &about))
+        now = version_of(&about);
+    return memcmp(&now, &file->version, sizeof now) == 0;
+}
+
+/* A file by its path, read once; NULL when there is none. Each unit looks whether it is as it was. */
 struct file *open_file(const char *path, u32 length, bool is_system)
 {
-    struct symbol *symbol = intern(path, length);
-    if (symbol->file == NULL) {
-        struct file *file = symbol->file = arena(sizeof *file);
-        char *kept = arena(length + 1);
-        memcpy(kept, path, length);
-        symbol->at = file->path = kept; /* the caller's text may not last */
-        const char *slash = strrchr(kept, '/');
-        file->folder = slash ? (u32)(slash - kept) + 1 : 0;
-        file->is_system = is_system;
-        file->is_missing = !read_whole(kept, file);
+    struct file *file = file_at(path, length);
+    if (file->unit == unit)
+        return file->is_missing ? NULL : file;
+    file->unit = unit;
+    if (!file->is_missing && !is_unchanged(file)) {
+        if (file->stretches != NULL) {
+            is_outdated = true;
+            cannot("it changed while others were compiled", path, length);
+        }
+        file->is_missing = true; /* nothing of it was remembered: it is just another one */
+        file->guard = NULL;
     }
-    return symbol->file->is_missing ? NULL : symbol->file;
+    if (file->is_missing) {
+        file->is_system = is_system;
+        file->is_missing = !read_whole(file->path, file);
+    } else if (file->is_system != is_system) {
+        cannot("a header of two kinds", path, length);
+    }
+    return file->is_missing ? NULL : file;
+}
+
+/* A text that is no file's, as one; the same for the same text, which lasts. */
+struct file *text_file(const char *name, const char *text)
+{
+    static struct text_file {
+        struct file file;
+        struct text_file *next;
+    } *all;
+    struct text_file *one = all;
+    while (one != NULL && strcmp(one->file.at, text) != 0)
+        one = one->next;
+    if (one == NULL) {
+        one = arena(sizeof *one);
+        *one = (struct text_file){{.path = name, .at = text, .end = text + strlen(text),
+                                   .is_listed = true}, all};
+        all = one;
+    }
+    return &one->file;
 }
 
 static struct file *open_in(const char *folder, size_t folder_length, const char *name, u32 length,
@@ -125,16 +188,14 @@ struct file *find_header(const char *name, u32 length, bool quoted, const struct
         if (found == NULL)
             found = first_in(search.quote, name, length, false);
     }
-    /* The same for everybody: it is looked for once. */
+    /* The same for all of a unit: it is looked for once. */
     char key[1024];
     int put = snprintf(key, sizeof key, "<%.*s>", (int)length, name);
     if (found != NULL || put >= (int)sizeof key)
         return found;
-    struct symbol *known = intern(key, (u32)put);
-    if (known->file == NULL) {
-        char *kept = arena((size_t)put + 1);
-        memcpy(kept, key, (size_t)put);
-        known->at = kept;
+    struct symbol *known = intern_kept(key, (u32)put);
+    if (known->asked != unit) {
+        known->asked = unit;
         found = first_in(search.bracket, name, length, false);
         if (found == NULL)
             found = first_in(search.system, name, length, true);
@@ -153,6 +214,13 @@ void list_header(struct file *file)
         listed = grown(listed, listed_room * sizeof *listed);
     }
     listed[listed_count++] = file;
+}
+
+void forget_listed(void)
+{
+    for (u32 i = 0; i < listed_count; i++)
+        listed[i]->is_listed = false;
+    listed_count = 0;
 }
 
 /* The rule for make that -MMD asks for, laid out as the compiler does (libcpp, mkdeps.cc). */

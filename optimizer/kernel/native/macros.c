@@ -23,7 +23,7 @@ static u32 depth, list_room; /* lists[1] to lists[depth]; below them is the file
 static struct piece ahead;
 static bool is_ahead;
 int prevent_expansion;
-static u32 counter;
+u32 counter;
 static int keep_pragmas; /* in an argument: what they are in is made into a string yet, perhaps */
 /* The place of all that is read from the file now; NULL: its own. That is so in the arguments of a
  * macro whose name came from another's body: they are where the outermost name is. */
@@ -133,16 +133,35 @@ static void add_to_body(struct macro *macro, struct pieces *body, struct piece *
     add_piece(body, piece);
 }
 
-/* The rest of a #define. */
+static void take_definition(struct symbol *symbol, struct macro *macro)
+{
+    const struct macro *before = macro_of(symbol);
+    if (before != NULL && before->builtin == BUILTIN_ODD && !is_builtin(symbol))
+        before = NULL;
+    if (before != NULL && before != macro && (before->builtin || !same_body(before, macro)))
+        cannot("defined anew", symbol->at, symbol->length);
+    set_macro(symbol, macro);
+}
+
+/* The rest of a #define. One that was read before is the same macro, so that what is asked of it
+ * need not be read to be compared. */
 void define(void)
 {
     static struct pieces names, body; /* used again for the next one */
     struct piece name, piece;
-    struct macro *macro = arena(sizeof *macro);
     names.count = body.count = 0;
     read_piece(&name);
     if (name.kind != T_IDENT || is(name.symbol, "defined"))
         cannot("#define", name.at, name.length);
+    struct macro *macro = name.symbol->definitions;
+    while (macro != NULL && macro->begin != name.at)
+        macro = macro->older;
+    if (macro != NULL) {
+        input->at = macro->end;
+        take_definition(name.symbol, macro);
+        return;
+    }
+    macro = arena(sizeof *macro);
     if (input->at[0] == '\\' && input->at[strspn(input->at, "\\\n")] == '(')
         cannot("token cut by the end of a line", name.at, name.length);
     if (*input->at == '(') {
@@ -167,30 +186,38 @@ void define(void)
     macro->body = arena(body.count * sizeof *body.at);
     memcpy(macro->body, body.at, body.count * sizeof *body.at);
     macro->count = body.count;
-    struct macro *before = name.symbol->macro;
-    if (before != NULL && before->builtin == BUILTIN_ODD && !is_builtin(name.symbol))
-        before = NULL;
-    if (before != NULL && (before->builtin || !same_body(before, macro)))
-        cannot("defined anew", name.at, name.length);
-    name.symbol->macro = macro;
+    macro->begin = name.at;
+    macro->end = input->at;
+    macro->older = name.symbol->definitions;
+    name.symbol->definitions = macro;
+    take_definition(name.symbol, macro);
+}
+
+/* What -Dname or -Dname=body would be as a line of a file. */
+static struct file *option_line(const char *option)
+{
+    u32 length = (u32)strlen(option);
+    struct symbol *known = intern_kept(option, length);
+    if (known->file != NULL)
+        return known->file;
+    struct file *file = known->file = arena(sizeof *file);
+    char *line = arena(length + 8);
+    strcpy(line, option + 2);
+    char *equals = strchr(line, '=');
+    if (equals != NULL)
+        *equals = ' ';
+    strcat(line, equals != NULL ? "\n" : " 1\n");
+    *file = (struct file){.path = "an option", .at = line, .end = line + strlen(line)};
+    return file;
 }
 
 /* An option -D: name or name=body. */
-void define_text(const char *text)
+void define_option(const char *option)
 {
-    struct file file = {.path = "an option"};
-    struct input *outer = input, made = {.file = &file};
-    u32 length = (u32)strlen(text);
-    char *line = arena(length + 8);
-    memcpy(line, text, length);
-    char *equals = strchr(line, '=');
-    if (strchr(line, '\n') != NULL)
-        cannot("an option", text, length);
-    if (equals != NULL)
-        *equals = ' ';
-    strcpy(line + length, equals != NULL ? "\n" : " 1\n");
-    made.at = line;
-    made.end = line + strlen(line);
+    if (strchr(option, '\n') != NULL)
+        cannot("an option", option, strlen(option));
+    struct file *file = option_line(option);
+    struct input *outer = input, made = {.file = file, .at = file->at, .end = file->end};
     input = &made;
     in_directive = true;
     define();
@@ -200,10 +227,10 @@ void define_text(const char *text)
 
 void undefine_text(const char *name)
 {
-    struct symbol *symbol = intern(name, (u32)strlen(name));
+    struct symbol *symbol = intern_kept(name, (u32)strlen(name));
     if (symbol->macro != NULL && symbol->macro->builtin)
         cannot("a builtin macro is undefined", name, strlen(name));
-    symbol->macro = NULL;
+    set_macro(symbol, NULL);
 }
 
 void define_builtins(void)
@@ -221,10 +248,10 @@ void define_builtins(void)
         {"__has_c_attribute", BUILTIN_ODD}, {"__has_include_next", BUILTIN_ODD},
         {"__has_feature", BUILTIN_ODD}, {"__has_extension", BUILTIN_ODD},
     };
+    static struct macro macros[sizeof known / sizeof *known]; /* the same for each unit */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        struct macro *macro = arena(sizeof *macro);
-        macro->builtin = known[i].builtin;
-        intern(known[i].name, (u32)strlen(known[i].name))->macro = macro;
+        macros[i].builtin = known[i].builtin;
+        set_macro(intern(known[i].name, (u32)strlen(known[i].name)), &macros[i]);
     }
 }
 
@@ -253,6 +280,8 @@ static void make_string(struct argument *argument)
         }
         if (!has_source)
             is_white = (piece->flags & F_WHITE) != 0;
+        if (piece->flags & F_COUNTED)
+            spoil_stretch();
         if (text.length > 1 && is_white)
             text_add(&text, " ", 1);
         has_source = is_white = false;
@@ -398,7 +427,7 @@ static struct pieces replace(const struct macro *macro, struct argument *given)
 
 /* --- expansion */
 
-static bool push_text(const char *text, unsigned char kind, const struct piece *name)
+static struct piece *push_text(const char *text, unsigned char kind, const struct piece *name)
 {
     struct piece *made = arena(sizeof *made);
     char *kept = arena(strlen(text) + 1);
@@ -406,7 +435,7 @@ static bool push_text(const char *text, unsigned char kind, const struct piece *
     *made = (struct piece){.kind = kind, .at = kept, .length = (u32)strlen(text)};
     made->where = name->where;
     push(NULL, made, 1, NULL);
-    return true;
+    return made;
 }
 
 static void file_name(const char *path, char text[8200])
@@ -447,23 +476,32 @@ static void pragma_operator(void)
 static bool expand_builtin(const struct macro *macro, const struct piece *name)
 {
     char text[8200];
+    struct piece *made;
     switch (macro->builtin) {
     case BUILTIN_LINE:
         snprintf(text, sizeof text, "%u", line_of(name->where));
-        return push_text(text, T_NUMBER, name);
+        push_text(text, T_NUMBER, name);
+        return true;
     case BUILTIN_COUNTER:
         if (in_directive)
             break;
         snprintf(text, sizeof text, "%u", counter++);
-        return push_text(text, T_NUMBER, name);
+        made = push_text(text, T_NUMBER, name);
+        made->flags = F_COUNTED;
+        made->code = (unsigned short)made->length;
+        return true;
     case BUILTIN_FILE:
         if (input->file->is_system) /* the compiler shortens their paths */
             break;
+        stretch_asked_options(); /* a prefix may be mapped */
         file_name(input->file->path, text);
-        return push_text(text, T_STRING, name);
+        push_text(text, T_STRING, name);
+        return true;
     case BUILTIN_BASE_FILE:
+        spoil_stretch();
         file_name(main_file->path, text);
-        return push_text(text, T_STRING, name);
+        push_text(text, T_STRING, name);
+        return true;
     case BUILTIN_PRAGMA:
         if (keep_pragmas || in_directive)
             return false;
@@ -562,6 +600,7 @@ static void paste(struct piece first)
     struct piece *made = arena(sizeof *made);
     struct piece left = first, right;
     struct list *list = &lists[depth];
+    u32 digits = first.flags & F_COUNTED ? first.code : 0;
     do {
         if (list->at == list->end)
             cannot("nothing to paste to", left.at, left.length);
@@ -570,6 +609,9 @@ static void paste(struct piece first)
             right.flags &= (unsigned char)~F_PASTE;
             continue;
         }
+        if (digits > 0)
+            spoil_stretch(); /* the number is not at the end any more */
+        digits = right.flags & F_COUNTED ? right.code : 0;
         char *text = arena(left.length + right.length + 4);
         memcpy(text, left.at, left.length);
         memcpy(text + left.length, right.at, right.length);
@@ -579,8 +621,22 @@ static void paste(struct piece first)
     } while (right.flags & F_PASTE);
     *made = left;
     made->flags = first.flags & F_WHITE;
+    if (digits > 0) {
+        made->flags |= F_COUNTED;
+        made->code = (unsigned short)digits;
+    }
     made->where = list->where ? list->where : first.where;
     push(NULL, made, 1, NULL);
+}
+
+void forget_expansions(void)
+{
+    while (depth > 0)
+        pop();
+    is_ahead = false;
+    prevent_expansion = keep_pragmas = 0;
+    counter = 0;
+    arguments_where = NULL;
 }
 
 /* The next piece with all macros expanded; T_END at the end of the file, the directive, or the
@@ -617,7 +673,7 @@ struct piece next_piece(void)
                 continue;
             return padding(NULL);
         }
-        if (piece.kind != T_IDENT || piece.symbol->macro == NULL || piece.flags & F_NO_EXPAND)
+        if (piece.kind != T_IDENT || macro_of(piece.symbol) == NULL || piece.flags & F_NO_EXPAND)
             return piece;
         if (piece.symbol->macro->disabled) {
             piece.flags |= F_NO_EXPAND;

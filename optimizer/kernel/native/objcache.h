@@ -9,6 +9,10 @@
 #define DIGEST_BYTES 32
 #define DIGEST_HEX (2 * DIGEST_BYTES + 1)
 
+/* Entries of the store that are no objects. */
+#define NOTE ".note"
+#define NOTE_NAME (DIGEST_HEX + sizeof NOTE - 1)
+
 /* A text that grows. */
 struct text {
     char *at;
@@ -45,6 +49,15 @@ bool has_string(const char *with);
  */
 const char *reduce_unit(struct text *reduced);
 
+/* To be called after that, at a time when nothing more is to be shared with another process. */
+const char *gather_unit(void);
+
+/* From now on remembers what headers give: for a process that preprocesses many units. */
+void remember_headers(void);
+
+/* Whether what is remembered is more than so many bytes, or not to be trusted any more. */
+bool remembers_too_much(size_t bytes);
+
 /* SHA-256 in hexadecimal. */
 struct digest;
 struct digest *digest_new(void);
@@ -56,12 +69,38 @@ void digest_end(struct digest *digest, char hex[DIGEST_HEX]);
 bool compile(char **argv, int *code, struct text *text);
 extern const char *compiler; /* its path */
 
+/* A call of the compiler. */
+struct call {
+    const char *source, *object;
+    bool has_debug;  /* line numbers are part of the object */
+    bool spoke;      /* the preprocessor had something to say: it must be said again */
+    bool may_reduce; /* -fno-strict-aliasing: types say nothing of what may overlap */
+};
+
+/* A unit that is preprocessed, but for what the compiler's own preprocessor is to do. */
+struct job {
+    char **argv;
+    struct call call;
+    const char *store;
+    const char *other; /* why our preprocessor does not do; NULL: it did */
+    bool checks, is_new, is_distrusted;
+    char call_key[NOTE_NAME];
+};
+
+/* Begins it: false for a call that compiles no unit, which is the compiler's alone. */
+bool begin_job(struct job *job, char **argv);
+
+/* Takes the object from the store, or compiles; the exit code. May become the compiler. */
+int finish_job(struct job *job);
+
+/* Runs a build's make with a server beside it; the exit code. */
+int serve(char **argv);
+
+/* Has the server do the call; false when there is none, or it leaves the work to the caller. */
+bool ask_server(char **argv, int *code);
+
 /* Whether the call only asks if the compiler takes some options; it is answered then. */
 bool answer_probe(char **argv, const char *store, int *code);
-
-/* Entries of the store that are no objects. */
-#define NOTE ".note"
-#define NOTE_NAME (DIGEST_HEX + sizeof NOTE - 1)
 
 /* The store of objects; what goes wrong with it costs a compilation, never an object. */
 bool store_read(const char *store, const char *key, struct text *content);

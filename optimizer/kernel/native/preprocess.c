@@ -1,8 +1,9 @@
 /* The C preprocessor, for the units of a kernel alone: their tokens, as the compiler's own gives them.
  *
  * The compiler takes a tenth of a second to preprocess a unit, most of it to start and to print
- * megabytes that are read again. Here headers are read once a unit, files whose guard is set not at
- * all, and the tokens go straight to the reduction.
+ * megabytes that are read again. Here headers are read once, files whose guard is set not at all, what
+ * a header gave to another unit is given again (stretches.c), and the tokens go straight to the
+ * reduction.
  *
  * Only what kernels use is understood. What is not must end it (cannot()), and the compiler's own is
  * asked: a difference that goes unseen could find the name of another unit's object in the store. As
@@ -19,6 +20,8 @@
 
 const char *const *prefix_maps;
 const char *(*ask_compiler)(const char *question);
+const char *compiler_options;
+u32 unit;
 
 static bool after(const char *text, const char *with, const char **rest)
 {
@@ -95,7 +98,7 @@ static void read_options(char **argv, struct options *found)
         else if (after(text, "-std=", &rest) && strncmp(rest, "gnu", 3) != 0)
             cannot("option", text, strlen(text)); /* trigraphs, and what linux is */
         else if (strcmp(text, "-Wundef") == 0)
-            warn_undefined();
+            warns = true;
         else if ((rest = value(&word, "-include")) != NULL)
             add(&found->include, rest);
         else if ((rest = value(&word, "-isystem")) != NULL)
@@ -146,7 +149,10 @@ static void emit(const struct piece *piece)
     token->length = piece->length;
     token->kind = piece->kind;
     token->punct = piece->punct;
-    token->code = piece->code;
+    if (piece->flags & F_COUNTED)
+        count_in_stretch(token_count - 1, piece->code);
+    else
+        token->code = piece->code;
     token->symbol = piece->symbol;
 }
 
@@ -163,12 +169,45 @@ static void run(struct file *file)
         cannot("it ends within a file", file->path, strlen(file->path));
 }
 
+/* What the unit before has left, but for what is remembered on purpose. */
+static void forget_unit(void)
+{
+    forget_stretch();
+    forget_expansions();
+    forget_inputs();
+    forget_macros();
+    forget_listed();
+    forget_tokens();
+    warns = false;
+    main_file = NULL;
+    unit++;
+}
+
+void remember_headers(void)
+{
+    remembers = true;
+}
+
+const char *gather_unit(void)
+{
+    if (setjmp(give_up) != 0)
+        return why;
+    gather_tokens();
+    return NULL;
+}
+
+bool remembers_too_much(size_t bytes)
+{
+    return is_outdated || arena_bytes > bytes;
+}
+
 const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(const char *))
 {
     struct options options;
     if (setjmp(give_up) != 0)
         return why;
     prepare();
+    forget_unit();
     ask_compiler = ask;
     read_options(argv, &options);
     prefix_maps = options.maps;
@@ -177,12 +216,11 @@ const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(
     const char *known = ask("");
     if (known == NULL)
         cannot("the compiler does not tell", "its macros", 10);
-    struct file builtin = {.path = "<built-in>", .at = known, .end = known + strlen(known),
-                           .is_listed = true};
-    run(&builtin);
+    compiler_options = known;
+    run(text_file("<built-in>", known));
     for (const char **macro = options.macros; *macro != NULL; macro++) {
         if ((*macro)[1] == 'D')
-            define_text(*macro + 2);
+            define_option(*macro);
         else
             undefine_text(*macro + 2);
     }

@@ -14,6 +14,7 @@ enum {
     F_PASTE = 8,      /* ## follows */
     F_STRINGIFY = 16, /* a parameter behind # */
     F_SOURCE = 32,    /* padding that stands for a token: F_WHITE is that token's */
+    F_COUNTED = 64,   /* a name or number that ends with what __COUNTER__ gave: so many digits (code) */
 };
 
 struct piece { /* a preprocessing token */
@@ -43,6 +44,12 @@ struct macro {
     u32 parameters;
     struct piece *body;
     u32 count;
+    const char *begin, *end; /* its definition in the file, from the name to the end of the line */
+    struct macro *older;     /* another definition of the name */
+};
+
+struct version { /* of a file on the disk */
+    u64 inode, bytes, seconds, nanoseconds;
 };
 
 struct file {
@@ -51,17 +58,38 @@ struct file {
     const char *at, *end;
     bool is_missing, is_listed, is_system;
     struct symbol *guard; /* the whole file counts only while this is no macro */
+    u32 unit;             /* the last one that looked whether it is still the same */
+    struct version version;
+    struct stretch *stretches; /* what is remembered of it */
 };
 
 struct input { /* a file being read */
     struct file *file;
     const char *at, *end;
     bool line_start;
+    bool is_fresh;  /* it was just entered, or an #include of it was left */
     u32 conditions; /* how many were open when it was entered */
     struct symbol *guard;
     u32 guard_depth;
     enum { GUARD_AHEAD, GUARD_OPEN, GUARD_CLOSED, GUARD_NONE } guarded;
 };
+
+/* stretches.c: what a file gave before */
+struct place { /* in a file being read, between two lines */
+    const char *at;
+    bool line_start;
+};
+extern bool remembers;
+void begin_stretch(void);
+void end_stretch(struct place place);
+void spoil_stretch(void);
+void count_in_stretch(u32 token, u32 digits);
+void forget_stretch(void);
+void stretch_asked_options(void);
+extern u32 recording; /* the number of the stretch that is being written down, 0 without */
+void ask_macro(struct symbol *symbol, bool only_whether);
+void set_macro(struct symbol *symbol, struct macro *macro);
+void forget_macros(void);
 
 /* lexer.c: a file's text as pieces */
 extern struct input *input;
@@ -74,8 +102,24 @@ bool read_text(const char *at, u32 length, struct piece *piece); /* whether it i
 const char *skip_line(const char *at);
 const char *skip_white(const char *at);
 
+/* What a name is defined as now, NULL for nothing. */
+static inline struct macro *macro_of(struct symbol *symbol)
+{
+    if (recording != 0 && symbol->asked != recording)
+        ask_macro(symbol, false);
+    return symbol->macro;
+}
+
+static inline bool is_macro(struct symbol *symbol)
+{
+    if (recording != 0 && symbol->asked_whether != recording && symbol->asked != recording)
+        ask_macro(symbol, true);
+    return symbol->macro != NULL;
+}
+
 /* files.c: where headers are */
 extern struct file *main_file;
+extern bool is_outdated; /* a file that was read is another now: all that is remembered may be wrong */
 struct search {
     const char **quote, **bracket; /* folders, ended by NULL; the quote's come first */
     const char **system;
@@ -84,23 +128,34 @@ extern struct search search;
 struct file *open_file(const char *path, u32 length, bool is_system);
 struct file *find_header(const char *name, u32 length, bool quoted, const struct file *from);
 void list_header(struct file *file);
+void forget_listed(void);
+struct file *text_file(const char *name, const char *text);
 bool write_list(const char *path);
 u32 line_of(const char *where);
 
 /* macros.c: definitions and expansion */
 extern int prevent_expansion;
+extern u32 counter; /* what __COUNTER__ gives next */
 void define(void);
-void define_text(const char *text);
+void define_option(const char *option); /* -Dname, -Dname=body */
 void undefine_text(const char *name);
 void define_builtins(void);
 struct piece next_piece(void);
+void forget_expansions(void);
 
 /* conditions.c: the expressions of #if */
 bool condition(void);
 bool is_builtin(const struct symbol *symbol);
-void warn_undefined(void);
+extern bool warns; /* of what is not defined in a condition */
 
 /* directives.c */
+struct condition { /* an #if that is open */
+    bool is_done; /* one of its groups was taken */
+    bool has_else;
+};
+extern struct condition conditions[];
+extern u32 condition_count;
+void forget_inputs(void);
 void read_input(struct piece *piece); /* the next piece outside of macros; directives are obeyed */
 void enter_file(struct file *file);
 void pragma(const char *at, const char *end);
@@ -109,5 +164,7 @@ const struct piece *header_name(bool *quoted, const char **name, u32 *length);
 /* cc.c: what the compiler itself says */
 extern const char *(*ask_compiler)(const char *question);
 extern const char *const *prefix_maps; /* old=new, ended by NULL, the one that counts first */
+extern const char *compiler_options; /* the same place for those that it answers alike */
+extern u32 unit; /* which one it is that is being preprocessed; the first is 1 */
 
 #endif

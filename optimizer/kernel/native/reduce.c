@@ -105,7 +105,7 @@ static void mark_item(struct item *item)
             struct scope scope = open_scope();
             for (u32 i = 0; i < type->parameter_count; i++)
                 if (type->parameters[i].symbol != NULL)
-                    bind(type->parameters[i].symbol, N_OBJECT, type->parameters[i].type);
+                    bind_name(type->parameters[i].symbol, N_OBJECT, type->parameters[i].type);
             parse_compound();
             close_scope(scope);
             frame = 0;

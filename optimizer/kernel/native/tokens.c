@@ -12,20 +12,44 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#define LARGE_PAGE (2u << 20)
 
 static char *arena_at, *arena_end;
+size_t arena_bytes;
+
+/* Memory in large pages where there are such: page by page it would cost as much as the work does, in
+ * a child that shares it too. */
+static void *pages(size_t bytes)
+{
+    char *all = mmap(NULL, bytes + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                     -1, 0);
+    if (all == MAP_FAILED)
+        abort();
+    size_t before = -(uintptr_t)all & (LARGE_PAGE - 1);
+    if (before > 0)
+        munmap(all, before);
+    if (before < LARGE_PAGE)
+        munmap(all + before + bytes, LARGE_PAGE - before);
+    madvise(all + before, bytes, MADV_HUGEPAGE);
+    return all + before;
+}
+
+static size_t whole_pages(size_t bytes)
+{
+    return (bytes + LARGE_PAGE - 1) & ~(size_t)(LARGE_PAGE - 1);
+}
 
 void *arena(size_t bytes)
 {
     bytes = (bytes + 7) & ~(size_t)7;
     if ((size_t)(arena_end - arena_at) < bytes) {
-        size_t block = bytes > 2u << 20 ? bytes : 2u << 20;
-        /* All its pages at once: one by one they would cost as much as the work does. */
-        arena_at = mmap(NULL, block, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-        if (arena_at == MAP_FAILED)
-            abort();
+        size_t block = whole_pages(bytes);
+        arena_at = pages(block);
+        /* All of it at once, also where pages are small; an old kernel that cannot gives them one
+         * by one. */
+        madvise(arena_at, block, MADV_POPULATE_WRITE);
         arena_end = arena_at + block;
+        arena_bytes += block;
     }
     void *got = arena_at;
     arena_at += bytes;
@@ -35,11 +59,11 @@ void *arena(size_t bytes)
 jmp_buf give_up;
 char why[400];
 
-#define SYMBOLS (1u << 16)
+#define SYMBOLS (1u << 18)
 static struct symbol *symbols[SYMBOLS];
 struct token *tokens;
 u32 token_count;
-static u32 token_room;
+static size_t token_bytes;
 
 static const struct {
     const char *text;
@@ -117,6 +141,16 @@ struct symbol *intern(const char *at, u32 length)
     return new;
 }
 
+struct symbol *intern_kept(const char *at, u32 length)
+{
+    struct symbol *symbol = intern(at, length);
+    if (symbol->at == at) {
+        char *kept = arena(length + 1);
+        symbol->at = memcpy(kept, at, length);
+    }
+    return symbol;
+}
+
 bool is(const struct symbol *symbol, const char *text)
 {
     return symbol->length == strlen(text) && memcmp(symbol->at, text, symbol->length) == 0;
@@ -142,20 +176,101 @@ void prepare(void)
     }
 }
 
+/* A unit's tokens are its own and borrowed ones between them, until they are gathered. */
+static struct span {
+    struct loan loan; /* of no tokens: its own */
+    u32 own;
+} *spans;
+static u32 span_count, span_room, borrowed, own_counted;
+
+/* Room for so many more, and the one behind the last (end_tokens). */
+static void make_room(u32 count)
+{
+    size_t wanted = (token_count + count + 1) * sizeof *tokens;
+    if (wanted <= token_bytes)
+        return;
+    struct token *before = tokens;
+    size_t room = token_bytes;
+    token_bytes = whole_pages(wanted > 2 * room ? wanted : 2 * room);
+    tokens = pages(token_bytes);
+    if (before != NULL) {
+        memcpy(tokens, before, token_count * sizeof *tokens);
+        munmap(before, room);
+    }
+}
+
+/* Which token of the unit comes next. */
+u32 token_place(void)
+{
+    return token_count + borrowed;
+}
+
+static void add_span(struct span span)
+{
+    if (span_count == span_room) {
+        span_room = span_room ? span_room * 2 : 4096;
+        spans = grown(spans, span_room * sizeof *spans);
+    }
+    spans[span_count++] = span;
+}
+
+void borrow_tokens(const struct loan *loan)
+{
+    if (loan->token_count == 0)
+        return;
+    if (token_count > own_counted)
+        add_span((struct span){.own = token_count - own_counted});
+    own_counted = token_count;
+    borrowed += loan->token_count;
+    add_span((struct span){.loan = *loan});
+}
+
+/* Gives a token the number that it has in this unit. */
+static void renumber(struct token *token, const struct number *number, u32 counter)
+{
+    char text[200];
+    u32 kept = token->length - number->digits;
+    if (kept > sizeof text - 12)
+        odd("a long name with a number", (u32)(token - tokens));
+    memcpy(text, token->at, kept);
+    token->length = kept + (u32)sprintf(text + kept, "%u", counter + number->step);
+    struct symbol *symbol = intern_kept(text, token->length);
+    token->at = symbol->at;
+    if (token->kind == T_IDENT)
+        token->symbol = symbol;
+}
+
+/* Puts the borrowed tokens between the own ones, all in memory that is written for the first time: in
+ * a child that is quicker than to write what it shares. */
+void gather_tokens(void)
+{
+    if (borrowed == 0)
+        return;
+    const struct token *own = tokens;
+    add_span((struct span){.own = token_count - own_counted});
+    u32 count = token_place();
+    tokens = NULL;
+    token_count = 0;
+    token_bytes = 0;
+    make_room(count);
+    for (u32 i = 0; i < span_count; i++) {
+        const struct loan *loan = &spans[i].loan;
+        u32 more = loan->token_count ? loan->token_count : spans[i].own;
+        struct token *to = tokens + token_count;
+        memcpy(to, loan->token_count ? loan->tokens : own, more * sizeof *to);
+        token_count += more;
+        if (loan->token_count == 0)
+            own += more;
+        for (u32 k = 0; k < loan->number_count; k++)
+            renumber(&to[loan->numbers[k].token], &loan->numbers[k], loan->counter);
+    }
+    span_count = borrowed = own_counted = 0;
+    end_tokens();
+}
+
 struct token *new_token(void)
 {
-    if (token_count + 2 > token_room) {
-        size_t before = token_room * sizeof *tokens, more = 1u << 21;
-        void *room = tokens == NULL ? mmap(NULL, more, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)
-                                    : mremap(tokens, before, before + more, MREMAP_MAYMOVE);
-        if (room == MAP_FAILED)
-            abort();
-        /* As for the arena; an old kernel that cannot do it gives them one by one. */
-        madvise((char *)room + before, more, MADV_POPULATE_WRITE);
-        tokens = room;
-        token_room = (u32)((before + more) / sizeof *tokens);
-    }
+    make_room(1);
     struct token *token = &tokens[token_count++];
     memset(token, 0, sizeof *token);
     return token;
@@ -163,7 +278,7 @@ struct token *new_token(void)
 
 /* '#pragma pack': from which token on structures are packed to how many bytes, 0 as usual. */
 static struct pack {
-    u32 from;
+    u32 from; /* token_place() */
     int bytes;
 } packs[256];
 static u32 pack_count;
@@ -209,7 +324,7 @@ bool pragma_pack(const char *at, const char *stop)
     }
     if (pack_count == sizeof packs / sizeof *packs)
         return false;
-    packs[pack_count].from = token_count;
+    packs[pack_count].from = token_place();
     packs[pack_count++].bytes = bytes;
     return true;
 }
@@ -335,8 +450,11 @@ void end_tokens(void)
 
 void forget_tokens(void)
 {
+    if (tokens != NULL)
+        munmap(tokens, token_bytes);
     tokens = NULL;
-    token_count = token_room = pack_count = 0;
+    token_bytes = 0;
+    token_count = pack_count = span_count = borrowed = own_counted = 0;
     pack_depth = 0;
 }
 
@@ -347,6 +465,7 @@ bool is_text_of_tokens(const char *at, size_t length)
     u32 count = token_count, packed = pack_count;
     static struct pack kept[sizeof packs / sizeof *packs];
     memcpy(kept, packs, sizeof packs);
+    tokens = NULL; /* mine are kept */
     forget_tokens();
     if (setjmp(give_up) != 0)
         return false;

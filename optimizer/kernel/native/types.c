@@ -79,7 +79,7 @@ void step(struct type *type) /* arithmetic on a pointer, indexing */
 static struct local *locals;    /* newest first */
 static struct tag *local_tags;
 
-void bind(struct symbol *symbol, enum what what, struct type *type)
+void bind_name(struct symbol *symbol, enum what what, struct type *type)
 {
     struct local *new = arena(sizeof *new);
     new->symbol = symbol;
@@ -262,7 +262,7 @@ static struct type *parse_tagged(void)
                 p = stop + 1;
             } else {
                 for (p++; p < stop;) {
-                    bind(tokens[p].symbol, N_CONSTANT, &int_type);
+                    bind_name(tokens[p].symbol, N_CONSTANT, &int_type);
                     p++;
                     if (at('=')) {
                         p++;
@@ -427,7 +427,7 @@ static struct type *parse_parameters(struct type *returned)
         }
         type->parameters[type->parameter_count++] = (struct parameter){symbol, one};
         if (symbol != NULL && frame != 0)
-            bind(symbol, N_OBJECT, one); /* an array's length may be told by one before */
+            bind_name(symbol, N_OBJECT, one); /* an array's length may be told by one before */
         if (p < stop)
             want(',');
     }

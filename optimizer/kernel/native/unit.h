@@ -28,12 +28,14 @@ struct symbol {
     u32 length, hash;
     enum word word;
     u32 basic; /* kind bit of a basic type's word */
+    u32 asked, asked_whether; /* stretches.c: the last one that did; of a header: the unit */
     struct symbol *next;
     struct name *name;   /* ordinary identifier of file scope */
     struct tag *tag;     /* structure, union or enumeration of file scope */
     struct local *local; /* innermost ordinary identifier of a block */
     struct tag *local_tag;
     struct macro *macro;
+    struct macro *definitions; /* all that there have been, the last one first */
     struct file *file;   /* a path's */
 };
 
@@ -49,6 +51,18 @@ struct token {
         struct record *record;
         struct enumeration *enumeration;
     };
+};
+
+/* Tokens that are kept elsewhere, and the numbers in them that are the unit's own. */
+struct loan {
+    const struct token *tokens;
+    const struct number *numbers;
+    u32 token_count, number_count;
+    u32 counter; /* what the numbers are counted from */
+};
+
+struct number { /* of __COUNTER__, at the end of a token */
+    u32 token, digits, step; /* which of the tokens; how far the counter had come */
 };
 
 #define CODE(a, b) ((a) << 8 | (b))
@@ -171,14 +185,19 @@ extern char why[400];
 extern struct token *tokens;
 extern unsigned char class_of[256];
 extern u32 token_count;
+extern size_t arena_bytes; /* taken so far */
 void *arena(size_t bytes);
 _Noreturn void odd(const char *what, u32 at);
-struct symbol *intern(const char *at, u32 length);
+struct symbol *intern(const char *at, u32 length); /* of a text that lasts */
+struct symbol *intern_kept(const char *at, u32 length); /* of one that may not; ends with a zero byte */
 bool is(const struct symbol *symbol, const char *text);
 void prepare(void);
 int pack_at(u32 token);
 bool pragma_pack(const char *at, const char *stop);
 struct token *new_token(void);
+u32 token_place(void);
+void borrow_tokens(const struct loan *loan);
+void gather_tokens(void);
 void end_tokens(void);
 void forget_tokens(void);
 void lex(const char *at, size_t length);
@@ -232,7 +251,7 @@ void reach(struct name *name);
 void need_complete(struct type *type);
 void use_value(struct type *type);
 void step(struct type *type);
-void bind(struct symbol *symbol, enum what what, struct type *type);
+void bind_name(struct symbol *symbol, enum what what, struct type *type);
 struct scope open_scope(void);
 void close_scope(struct scope scope);
 bool is_type_start(u32 i);

@@ -1,0 +1,287 @@
+"""The server of a build: what it remembers of headers, and that nothing hangs on it.
+
+Units are compiled, not taken from the store: then the stand-in compares its tokens with the
+compiler's own, and says so in its log when they differ.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from optimizer.settings import environment
+from tests.integration.compilers import OPTIONS, PREFIX, Bench, Server
+from tests.integration.expansions import EXPANDED, HEADERS, TOOLS, WITH
+
+pytestmark = pytest.mark.integration
+
+ROUNDS = 4  # the first is read, the second is written down, what comes later is given
+
+
+class Units:
+    """Units that are compiled one after the other, with a compiler that tells who called it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bench = Bench(folder, folder / "cache")
+        for name, text in HEADERS.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        self._callers = folder / "callers"
+        real = shutil.which(f"{PREFIX}gcc", path=environment()["PATH"])
+        compiler = folder / "compiler"
+        compiler.write_text(
+            f"#!/bin/sh\ntr '\\0' ' ' < /proc/$PPID/cmdline >> {self._callers}\n"
+            f'exec {real} "$@"\n'
+        )
+        compiler.chmod(0o755)
+        self._compiler = {"MEMTOTAL_COMPILER": str(compiler)}
+        self._count = 0
+        self.server = Server(self.bench)
+        self.compile("int before;\n")  # what was never compiled is the compiler's to preprocess
+        self.compile("int before;\n", *WITH)
+
+    def compile(self, source: str, *options: str) -> str:
+        """Compile a unit that is like no other; what the log says of it."""
+        self._count += 1
+        self._callers.unlink(missing_ok=True)
+        folder, log = self.bench.folder, self.bench.folder / "log"
+        (folder / "unit.c").write_text(f"{source}\nint number_{self._count};\n")
+        log.unlink(missing_ok=True)
+        env = self.bench.objects.environment(environment(), log) | self._compiler
+        argv = [f"{PREFIX}gcc", *OPTIONS, *options, "-c", "-o", "unit.o", "unit.c"]
+        subprocess.run(argv, cwd=folder, env=env | {"MEMTOTAL_SERVER": self.bench.server},
+                       check=True, timeout=60)  # fmt: skip
+        return log.read_text()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the server's child called the compiler for the last unit."""
+        return "--serve" in self._callers.read_text()
+
+
+def is_same(log: str) -> bool:
+    """Whether the tokens were the compiler's own."""
+    return re.fullmatch(r"compiled unit\.o [0-9a-f]{64}\n", log) is not None
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Iterator[Units]:
+    made = Units(tmp_path)
+    yield made
+    made.server.end()
+
+
+@pytest.mark.parametrize("what", EXPANDED)
+def test_what_is_given_again_is_the_compilers(units: Units, what: str) -> None:
+    (units.bench.folder / "tried.h").write_text(TOOLS + EXPANDED[what] + "\n")
+    for number in range(ROUNDS):
+        # The counter does not begin where it did in the unit before.
+        before = "int counted[] = {" + "__COUNTER__," * number * 7 + "};\n"
+        log = units.compile(f'{before}#include "tried.h"\nint after = __COUNTER__;\n', *WITH)
+        assert is_same(log), log
+        assert units.is_served
+
+
+REMEMBERED = {
+    "a declaration": "extern int one;\n",
+    "macros of its own": (
+        "#ifndef TOLD\n#define TOLD\n#define name(x) x\n#undef name\n#define name(x, y) x##y\n"
+        "#if !defined(unknown) && defined(TOLD)\nextern int name(on, e);\n#endif\n#endif\n"
+    ),
+    "one that the unit has": "#ifndef P\n#define P(x, y) x\n#endif\nextern int P(on, e);\n",
+    "behind another header": '#include "guarded.h"\nextern int one[guarded(1)];\n',
+    "lines, files and counters": (
+        "#define name(x) x##1\n#define line(x) x[__LINE__ + sizeof __FILE__]\n"
+        "extern int line(one);\nextern int P(a, __COUNTER__);\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REMEMBERED)
+def test_what_is_remembered_is_not_read_again(units: Units, what: str) -> None:
+    header, text = units.bench.folder / "told.h", REMEMBERED[what]
+    source = '#define P_(x, y) x##y\n#define P(x, y) P_(x, y)\n#include "told.h"\n'
+    header.write_text(text)
+    there = header.stat()
+    for _round in range(ROUNDS):
+        log = units.compile(source)
+        assert is_same(log), log
+    # Only its text is another: no clock and no size tells, so what was read counts.
+    with header.open("r+") as file:
+        file.write(text.replace("one", "two").replace("on, e", "tw, o"))
+    os.utime(header, ns=(there.st_atime_ns, there.st_mtime_ns))
+    assert "one for two" in units.compile(source)
+
+
+def test_a_header_that_changes_is_read_again(units: Units) -> None:
+    header = units.bench.folder / "told.h"
+    for number in range(4):
+        header.write_text(f"extern int told_{number};\n")
+        for _round in range(ROUNDS):
+            log = units.compile('#include "told.h"\n')
+            # The unit that notices is the compiler's to preprocess; a new reader takes the next.
+            assert is_same(log) or "it changed while others were compiled" in log
+
+
+def test_a_header_that_comes_or_goes_is_noticed(units: Units) -> None:
+    early = units.bench.folder / "early"
+    early.mkdir()
+    (units.bench.folder / "told.h").write_text("extern int late;\n")
+    options = ("-I", "early", "-I", ".", *WITH)
+    for there in (False, True, False):
+        (early / "told.h").unlink(missing_ok=True)
+        if there:
+            (early / "told.h").write_text("extern int early;\n")
+        for _round in range(ROUNDS):
+            log = units.compile("#include <told.h>\n", *options)
+            assert is_same(log) or "it changed while others were compiled" in log
+            unit = units.bench.folder / "unit.c"
+            unit.write_text("#include <told.h>\nint unit = sizeof(early);\n")
+
+
+def test_options_change_what_is_given(units: Units) -> None:
+    (units.bench.folder / "told.h").write_text(
+        "#if defined(A) && A > 1\nextern int more;\n#endif\n"
+        "#ifdef __OPTIMIZE_SIZE__\nextern int small;\n#endif\n"
+        "#if __has_attribute(noreturn)\nextern int known;\n#endif\n"
+        "extern int B;\n"
+    )
+    sets = ((), ("-DA=1",), ("-DA=2",), ("-Os",), ("-DB=c", "-DA=3"), ("-UA",), ("-DB",))
+    for options in sets:
+        units.compile("int before;\n", *options)
+    for _round in range(ROUNDS):
+        for options in sets:
+            if options == ("-DB",):
+                continue
+            assert is_same(units.compile('#include "told.h"\n', *options))
+
+
+def test_a_prefix_of_paths_changes_what_is_given(units: Units) -> None:
+    header = "static const char *const told __attribute__((used)) = __FILE__;\n"
+    (units.bench.folder / "sub" / "told.h").write_text(header)
+    for _round in range(ROUNDS):
+        for prefix in ("here", "there", "elsewhere"):
+            option = f"-fmacro-prefix-map=sub/={prefix}/"
+            log = units.compile('#include "sub/told.h"\n', option)
+            assert is_same(log) or log.endswith("unit.o \n"), log
+
+
+def test_what_the_compiler_would_warn_of_is_left_to_it(units: Units) -> None:
+    (units.bench.folder / "told.h").write_text("#if UNKNOWN\n#endif\nextern int told;\n")
+    units.compile("int before;\n", "-Wundef")
+    for _round in range(ROUNDS):
+        assert is_same(units.compile('#include "told.h"\n'))
+        assert "not defined in a condition" in units.compile('#include "told.h"\n', "-Wundef")
+
+
+LINES = (
+    "#define M 1", "#define M(x) x", "#undef M", "#define N M", "#undef N", "#define E(x, y) x y M",
+    "#ifdef M", "#ifndef N", "#if defined(M) && defined(N)", "#else", "#endif", "extern int M;",
+    "extern int N;", "extern int E(a, b);", "extern int c[__LINE__];", "extern int d[__COUNTER__];",
+    "#define P(x, y) x##y", "extern int P(e, __COUNTER__);", "extern int M(f);", "extern int g",
+    ";", "(h);", '#include "one.h"', '#include "two.h"', "#pragma GCC diagnostic push",
+    "#define SELF SELF", "extern int SELF;", "/* a comment", "*/", "#define LATE extern int i;",
+    "LATE", "#pragma pack(1)", "#pragma pack()", 'extern char j[sizeof __FILE__];',
+)  # fmt: skip
+some_lines = st.lists(st.sampled_from(LINES), max_size=12).map("\n".join)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(one=some_lines, two=some_lines, sources=st.lists(some_lines, min_size=3, max_size=3))
+def test_any_headers_give_what_the_compiler_gives(
+    units: Units, one: str, two: str, sources: list[str]
+) -> None:
+    folder = units.bench.folder
+    (folder / "one.h").write_text(f"#ifndef ONE\n#define ONE\n{one}\n#endif\n")
+    (folder / "two.h").write_text(f"{two}\n")
+    for _round in range(ROUNDS):
+        for source in sources:
+            (folder / "unit.c").write_text(
+                f'{source}\n#include "one.h"\n#include "two.h"\nint number_{time.monotonic_ns()};\n'
+            )
+            log = folder / "log"
+            log.unlink(missing_ok=True)
+            env = units.bench.objects.environment(environment(), log)
+            argv = [f"{PREFIX}gcc", *OPTIONS, "-I.", "-c", "-o", "unit.o", "unit.c"]
+            said = [
+                subprocess.run(argv, cwd=folder, env=one, capture_output=True, check=False)
+                for one in (env | {"MEMTOTAL_SERVER": units.bench.server}, environment())
+            ]
+            assert (said[0].returncode, said[0].stderr) == (said[1].returncode, said[1].stderr)
+            assert " for " not in (log.read_text() if log.exists() else ""), source
+
+
+def test_errors_and_warnings_are_the_compilers_own(units: Units) -> None:
+    folder = units.bench.folder
+    for text in ("int unit(void) { return missing; }\n", "#warning look here\nint unit;\n"):
+        (folder / "unit.c").write_text(text)
+        argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+        served, alone = (
+            subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=False)
+            for env in (units.bench.environment, environment())
+        )
+        assert served.stderr
+        assert (served.returncode, served.stderr) == (alone.returncode, alone.stderr)
+
+
+def test_a_reader_that_dies_costs_no_object(units: Units) -> None:
+    served = []
+    for _time in range(6):
+        os.kill(units.server.reader(), signal.SIGKILL)
+        time.sleep(0.2)
+        assert units.compile("int unit;\n")
+        served.append(units.is_served)
+        if not served[-1]:
+            break
+    assert served[0], "another reader took its place"
+    assert not served[-1], "one that dies again and again is not started for ever"
+    assert units.compile("int unit;\n")
+
+
+def test_a_unit_of_another_folder_is_not_the_servers(units: Units, tmp_path: Path) -> None:
+    assert is_same(units.compile("int unit;\n"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "unit.c").write_text("int another;\n")
+    argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+    subprocess.run(argv, cwd=elsewhere, env=units.bench.environment, check=True)
+    subprocess.run([*argv[:-2], "real.o", "unit.c"], cwd=elsewhere, env=environment(), check=True)
+    assert (elsewhere / "unit.o").read_bytes() == (elsewhere / "real.o").read_bytes()
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -TERM $$", -signal.SIGTERM)])
+def test_a_build_ends_as_make_did(tmp_path: Path, script: str, code: int) -> None:
+    bench = Bench(tmp_path, tmp_path / "cache")
+    done = subprocess.run(bench.objects.command(["sh", "-c", script]), cwd=tmp_path,
+                          env=bench.environment, check=False)  # fmt: skip
+    assert done.returncode == code
+
+
+def test_nothing_is_left_of_a_server_that_is_killed(units: Units) -> None:
+    units.compile("int unit;\n")
+    mine = units.server.process.pid
+    children = Path(f"/proc/{mine}/task/{mine}/children").read_text().split()
+    assert len(children) == 2
+    units.server.process.kill()
+    units.server.process.wait()
+    for _look in range(50):
+        if not any(Path(f"/proc/{child}/exe").exists() for child in children):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{child}/exe").exists() for child in children)
+    assert units.compile("int unit;\n"), "the stand-in does without"
