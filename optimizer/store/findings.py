@@ -6,6 +6,7 @@ A part of :class:`optimizer.store.database.Database`, which brings the connectio
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,16 +15,18 @@ from optimizer.records import Attribution, AttributionKind, Step, SymbolFacts
 from optimizer.store import rows
 
 
-class Findings:
+class Findings(ABC):
     """Methods of :class:`Database` about what follows a search."""
 
     _db: Any
 
+    @abstractmethod
     def _writing(self) -> AbstractContextManager[None]:
-        raise NotImplementedError
+        """A transaction that is written at its end, or not at all."""
 
+    @abstractmethod
     def _reading_rows(self) -> AbstractContextManager[None]:
-        raise NotImplementedError
+        """In which a row that does not fit says that the file is damaged."""
 
     def put_symbols(self, trial: int, facts: Iterable[SymbolFacts]) -> None:
         """Store what Kconfig says of symbols, and what they are in a trial; replaces what was told

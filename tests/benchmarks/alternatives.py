@@ -23,6 +23,7 @@ from optimizer.records import MEASURING_SAMPLERS, Outcome, Trial
 from optimizer.store import Database
 
 SEPARATOR = "|"
+_BROKEN = (Outcome.BUILD_FAILED, Outcome.BOOT_FAILED, Outcome.SMOKE_FAILED)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def measured(study: str, trials: Iterable[Trial]) -> list[MeasuredChoice]:
         # Those that measure single steps do not say all that they changed by their params.
         if one.outcome in (Outcome.PASSED, *_BROKEN) and one.sampler not in MEASURING_SAMPLERS
     ]
+    if not finished:
+        return []
     start = finished[0].effective
     found: dict[str, dict[str, float | None]] = {}
     before: dict[tuple[str, frozenset[tuple[str, str]]], list[Trial]] = {}
@@ -76,9 +79,6 @@ def measured(study: str, trials: Iterable[Trial]) -> list[MeasuredChoice]:
         for choice, effects in found.items()
         if (known := {value: kb for value, kb in effects.items() if value != start[choice]})
     ]
-
-
-_BROKEN = (Outcome.BUILD_FAILED, Outcome.BOOT_FAILED, Outcome.SMOKE_FAILED)
 
 
 def _effect(
