@@ -184,11 +184,32 @@ def test_what_the_compiler_would_warn_of_is_left_to_it(units: Units) -> None:
         assert "not defined in a condition" in units.compile('#include "told.h"\n', "-Wundef")
 
 
+@pytest.mark.parametrize("counted", [(0, 0, 0, 7), (7, 7, 7, 0)])
+def test_a_name_that_ends_with_a_number_may_be_a_macro(
+    units: Units, counted: tuple[int, ...]
+) -> None:
+    (units.bench.folder / "told.h").write_text(
+        "#define P_(x, y) x##y\n#define P(x, y) P_(x, y)\nextern int P(one, __COUNTER__);\n"
+    )
+    for count in counted:
+        before = "int counted[] = {" + "__COUNTER__," * count + "0};\n"
+        assert is_same(units.compile(f'#define one7 two\n{before}#include "told.h"\n'))
+
+
+def test_a_header_may_be_named_like_a_word(units: Units) -> None:
+    for folder in (".", "sub"):
+        (units.bench.folder / folder / "config").write_text(f"extern char from[{len(folder)}];\n")
+    units.compile("int before;\n", "-Isub")
+    for _round in range(ROUNDS):
+        assert is_same(units.compile('extern int config;\n#include "config"\n', "-Isub"))
+
+
 LINES = (
     "#define M 1", "#define M(x) x", "#undef M", "#define N M", "#undef N", "#define E(x, y) x y M",
     "#ifdef M", "#ifndef N", "#if defined(M) && defined(N)", "#else", "#endif", "extern int M;",
     "extern int N;", "extern int E(a, b);", "extern int c[__LINE__];", "extern int d[__COUNTER__];",
-    "#define P(x, y) x##y", "extern int P(e, __COUNTER__);", "extern int M(f);", "extern int g",
+    "#define P(x, y) x##y", "#define Q(x, y) P(x, y)", "extern int Q(e, __COUNTER__);",
+    "#define e1 k", "#define e3 l", "#undef e1", "extern int M(f);", "extern int g",
     ";", "(h);", '#include "one.h"', '#include "two.h"', "#pragma GCC diagnostic push",
     "#define SELF SELF", "extern int SELF;", "/* a comment", "*/", "#define LATE extern int i;",
     "LATE", "#pragma pack(1)", "#pragma pack()", 'extern char j[sizeof __FILE__];',
@@ -251,6 +272,49 @@ def test_a_reader_that_dies_costs_no_object(units: Units) -> None:
     assert served[0], "another reader took its place"
     assert not served[-1], "one that dies again and again is not started for ever"
     assert units.compile("int unit;\n")
+
+
+def wrapped(units: Units, script: str) -> dict[str, str]:
+    """An environment in which the compiler is called by a script, as "$REAL"."""
+    compiler = units.bench.folder / "wrapped"
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    return units.bench.environment | {
+        "MEMTOTAL_COMPILER": str(compiler),
+        "REAL": str(shutil.which(f"{PREFIX}gcc", path=environment()["PATH"])),
+    }
+
+
+def test_the_compiler_is_started_as_alone(units: Units) -> None:
+    env = wrapped(units, 'grep -E "Sig(Blk|Ign)" /proc/self/status >> said; umask >> said\n'
+                         'exec "$REAL" "$@"')  # fmt: skip
+    (units.bench.folder / "unit.c").write_text("int unit;\n")
+    argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+    said = []
+    for server in (units.bench.server, ""):
+        (units.bench.folder / "said").unlink(missing_ok=True)
+        shutil.rmtree(units.bench.folder / "cache" / "objects")
+        (units.bench.folder / "cache" / "objects").mkdir()
+        subprocess.run(argv, cwd=units.bench.folder, env=env | {"MEMTOTAL_SERVER": server},
+                       check=True, umask=0o027)  # fmt: skip
+        said.append((units.bench.folder / "said").read_text())
+    assert said[0] == said[1]
+    assert "0027" in said[0]
+
+
+def test_a_compiler_that_outlives_its_reader_is_waited_for(units: Units) -> None:
+    env = wrapped(units, 'if mkdir first; then sleep 2; fi 2> /dev/null\n"$REAL" "$@"\n'
+                         'echo written >> done')  # fmt: skip
+    (units.bench.folder / "unit.c").write_text("int unit;\n")
+    argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+    with subprocess.Popen(argv, cwd=units.bench.folder, env=env) as stand_in:
+        while not (units.bench.folder / "first").exists():
+            time.sleep(0.05)
+        os.kill(units.server.reader(), signal.SIGKILL)
+        assert stand_in.wait(timeout=30) == 0
+    written = (units.bench.folder / "done").read_text()
+    time.sleep(2.5)
+    assert (units.bench.folder / "done").read_text() == written
 
 
 def test_a_unit_of_another_folder_is_not_the_servers(units: Units, tmp_path: Path) -> None:

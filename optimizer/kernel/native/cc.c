@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +33,14 @@
 
 #include "objcache.h"
 
+bool is_handed_over;
+
 void *grown(void *old, size_t bytes)
 {
     void *new = realloc(old, bytes);
     if (new == NULL) {
+        if (is_handed_over)
+            raise(SIGKILL); /* whoever handed the call over tries it alone */
         fputs("memtotal: out of memory\n", stderr);
         exit(1);
     }
@@ -54,8 +59,11 @@ void text_add(struct text *text, const void *bytes, size_t length)
 
 const char *compiler;
 
+static sigset_t blocked_signals; /* when the program began: the compiler is to have the same */
+
 static _Noreturn void run_compiler(char **argv)
 {
+    sigprocmask(SIG_SETMASK, &blocked_signals, NULL);
     argv[0] = (char *)compiler;
     execv(compiler, argv);
     fprintf(stderr, "%s: %s\n", compiler, strerror(errno));
@@ -415,7 +423,7 @@ static const char *keep_answer(const char *key, struct text *text)
 {
     struct answer *new = grown(NULL, sizeof *new);
     text_add(text, "\0\0\0\0", 4);
-    *new = (struct answer){.next = answers, .text = text->at};
+    *new = (struct answer){.next = answers, .text = grown(text->at, text->length)};
     strcpy(new->key, key);
     answers = new;
     return new->text;
@@ -458,6 +466,7 @@ static const char *ask(const char *question)
         }
     if (store_read(store, key, &known)) {
         text_add(&answer, known.at, known.length);
+        free(known.at);
     } else {
         int text = memfd_create("question", MFD_CLOEXEC);
         int said = memfd_create("said", MFD_CLOEXEC);
@@ -497,10 +506,11 @@ bool begin_job(struct job *job, char **argv)
     job->is_distrusted = is_listed(job->store, DISTRUSTED, job->call.object);
     if (job->is_distrusted)
         return true;
-    struct text before;
+    struct text before = {0};
     job->checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
     make_call_key(argv, &job->call, job->call_key);
     job->is_new = !job->checks && !store_read(job->store, job->call_key, &before);
+    free(before.at);
     job->other = job->call.has_debug ? "debug information"
                  : job->is_new       ? ""
                  : is_listed(job->store, UNLIKE, job->call.object)
@@ -586,6 +596,7 @@ int main(int argc, char **argv)
 {
     struct job job;
     int code;
+    sigprocmask(SIG_SETMASK, NULL, &blocked_signals);
     if (argc > 2 && strcmp(argv[1], "--serve") == 0)
         return serve(argv + 2);
     compiler = getenv("MEMTOTAL_COMPILER");

@@ -71,6 +71,7 @@ bool is_builtin(const struct symbol *symbol)
     static const char rest[] = "\n1\n#else\n0\n#endif\n";
     text_add(&question, rest, sizeof rest);
     const char *answer = ask_compiler(question.at);
+    free(question.at);
     if (answer == NULL || (*answer != '0' && *answer != '1'))
         cannot("the compiler does not tell", symbol->at, symbol->length);
     return *answer == '1';
@@ -98,8 +99,9 @@ static struct value asked(const struct piece *what)
     prevent_expansion--;
     advance();
     const char *answer = ask_compiler(question.at);
+    free(question.at);
     if (answer == NULL || class_of[(unsigned char)*answer] != 2)
-        cannot("the compiler does not tell", question.at, question.length);
+        cannot("the compiler does not tell", what->at, what->length);
     return signed_value(strtoull(answer, NULL, 10));
 }
 

@@ -7,7 +7,6 @@
 #include "preprocess.h"
 
 #define MOST_INPUTS 190 /* the compiler's own limit is 200 */
-#define MOST_CONDITIONS 1000
 
 static struct input inputs[MOST_INPUTS];
 struct condition conditions[MOST_CONDITIONS];
@@ -185,8 +184,11 @@ static void include(void)
         } else {
             cannot("the name of a header", piece->at, piece->length);
         }
-        name = made.at;
         length = (u32)made.length;
+        if (length == 0)
+            cannot("the name of a header", "", 0);
+        name = memcpy(arena(length + 1u), made.at, length);
+        free(made.at);
     }
     if (next_piece().kind != T_END)
         cannot("more behind the name of a header", name, length);

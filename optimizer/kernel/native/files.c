@@ -78,7 +78,8 @@ static struct file *file_at(const char *path, u32 length)
     struct symbol *symbol = intern_kept(path, length);
     if (symbol->file == NULL) {
         struct file *file = symbol->file = arena(sizeof *file);
-        file->path = symbol->at;
+        char *kept = arena(length + 1);
+        file->path = memcpy(kept, path, length); /* the symbol's text may go on */
         const char *slash = strrchr(file->path, '/');
         file->folder = slash ? (u32)(slash - file->path) + 1 : 0;
         file->is_missing = true;
@@ -90,9 +91,9 @@ static struct file *file_at(const char *path, u32 length)
 static bool is_folder(const char *path, size_t length)
 {
     struct file *folder = file_at(path, (u32)length);
-    if (folder->unit != unit) {
+    if (folder->looked_in != unit_number) {
         struct stat about;
-        folder->unit = unit;
+        folder->looked_in = unit_number;
         folder->is_missing = !look(folder->path, &about) || !S_ISDIR(about.st_mode);
     }
     return !folder->is_missing;
@@ -111,9 +112,9 @@ static bool is_unchanged(const struct file *file)
 struct file *open_file(const char *path, u32 length, bool is_system)
 {
     struct file *file = file_at(path, length);
-    if (file->unit == unit)
+    if (file->looked_in == unit_number)
         return file->is_missing ? NULL : file;
-    file->unit = unit;
+    file->looked_in = unit_number;
     if (!file->is_missing && !is_unchanged(file)) {
         if (file->stretches != NULL) {
             is_outdated = true;
@@ -194,8 +195,8 @@ struct file *find_header(const char *name, u32 length, bool quoted, const struct
     if (found != NULL || put >= (int)sizeof key)
         return found;
     struct symbol *known = intern_kept(key, (u32)put);
-    if (known->asked != unit) {
-        known->asked = unit;
+    if (known->looked_in != unit_number) {
+        known->looked_in = unit_number;
         found = first_in(search.bracket, name, length, false);
         if (found == NULL)
             found = first_in(search.system, name, length, true);
@@ -250,10 +251,9 @@ bool write_list(const char *path)
     }
     text_add(&out, "\n", 1);
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0)
-        return false;
-    bool whole = write(file, out.at, out.length) == (ssize_t)out.length;
-    return close(file) == 0 && whole;
+    bool whole = file >= 0 && write(file, out.at, out.length) == (ssize_t)out.length;
+    free(out.at);
+    return file >= 0 && close(file) == 0 && whole;
 }
 
 u32 line_of(const char *where)

@@ -133,6 +133,16 @@ static void add_to_body(struct macro *macro, struct pieces *body, struct piece *
     add_piece(body, piece);
 }
 
+/* One whose name ends with a number might be meant by a name that ends with one of __COUNTER__. */
+static void mark_prefixes(const struct symbol *symbol)
+{
+    for (u32 length = symbol->length; length > 1; length--) {
+        if (class_of[(unsigned char)symbol->at[length - 1]] != 2)
+            break;
+        intern_kept(symbol->at, length - 1)->is_prefix = true;
+    }
+}
+
 static void take_definition(struct symbol *symbol, struct macro *macro)
 {
     const struct macro *before = macro_of(symbol);
@@ -190,6 +200,7 @@ void define(void)
     macro->end = input->at;
     macro->older = name.symbol->definitions;
     name.symbol->definitions = macro;
+    mark_prefixes(name.symbol);
     take_definition(name.symbol, macro);
 }
 
@@ -295,7 +306,9 @@ static void make_string(struct argument *argument)
     if (text.at[text.length - 1] == '\\')
         cannot("a string that ends with a backslash", text.at, text.length);
     text_add(&text, "\"", 1);
-    argument->string = (struct piece){.kind = T_STRING, .at = text.at, .length = (u32)text.length};
+    const char *string = memcpy(arena(text.length), text.at, text.length);
+    argument->string = (struct piece){.kind = T_STRING, .at = string, .length = (u32)text.length};
+    free(text.at);
     argument->is_string = true;
 }
 
@@ -673,6 +686,8 @@ struct piece next_piece(void)
                 continue;
             return padding(NULL);
         }
+        if (piece.flags & F_COUNTED)
+            count_in_stretch(&piece);
         if (piece.kind != T_IDENT || macro_of(piece.symbol) == NULL || piece.flags & F_NO_EXPAND)
             return piece;
         if (piece.symbol->macro->disabled) {

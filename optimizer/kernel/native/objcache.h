@@ -96,6 +96,9 @@ int finish_job(struct job *job);
 /* Runs a build's make with a server beside it; the exit code. */
 int serve(char **argv);
 
+/* Whether this process does a call for another one, which goes on alone when this one is killed. */
+extern bool is_handed_over;
+
 /* Has the server do the call; false when there is none, or it leaves the work to the caller. */
 bool ask_server(char **argv, int *code);
 

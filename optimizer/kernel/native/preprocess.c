@@ -21,7 +21,7 @@
 const char *const *prefix_maps;
 const char *(*ask_compiler)(const char *question);
 const char *compiler_options;
-u32 unit;
+u32 unit_number;
 
 static bool after(const char *text, const char *with, const char **rest)
 {
@@ -150,7 +150,7 @@ static void emit(const struct piece *piece)
     token->kind = piece->kind;
     token->punct = piece->punct;
     if (piece->flags & F_COUNTED)
-        count_in_stretch(token_count - 1, piece->code);
+        number_in_stretch(token_count - 1, piece->code);
     else
         token->code = piece->code;
     token->symbol = piece->symbol;
@@ -180,7 +180,7 @@ static void forget_unit(void)
     forget_tokens();
     warns = false;
     main_file = NULL;
-    unit++;
+    unit_number++;
 }
 
 void remember_headers(void)
@@ -201,9 +201,19 @@ bool remembers_too_much(size_t bytes)
     return is_outdated || arena_bytes > bytes;
 }
 
+static void forget_options(struct options *options)
+{
+    const char **lists[] = {options->quote, options->bracket, options->system, options->include,
+                            options->maps, options->macros};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        free(lists[i]);
+}
+
 const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(const char *))
 {
-    struct options options;
+    static struct options options; /* what the unit before had is not needed any more */
+    forget_options(&options);
+    options = (struct options){0};
     if (setjmp(give_up) != 0)
         return why;
     prepare();

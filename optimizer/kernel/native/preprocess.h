@@ -58,7 +58,7 @@ struct file {
     const char *at, *end;
     bool is_missing, is_listed, is_system;
     struct symbol *guard; /* the whole file counts only while this is no macro */
-    u32 unit;             /* the last one that looked whether it is still the same */
+    u32 looked_in;        /* which unit looked last whether it is still the same */
     struct version version;
     struct stretch *stretches; /* what is remembered of it */
 };
@@ -83,7 +83,8 @@ extern bool remembers;
 void begin_stretch(void);
 void end_stretch(struct place place);
 void spoil_stretch(void);
-void count_in_stretch(u32 token, u32 digits);
+void count_in_stretch(const struct piece *piece);
+void number_in_stretch(u32 token, u32 digits);
 void forget_stretch(void);
 void stretch_asked_options(void);
 extern u32 recording; /* the number of the stretch that is being written down, 0 without */
@@ -149,6 +150,7 @@ bool is_builtin(const struct symbol *symbol);
 extern bool warns; /* of what is not defined in a condition */
 
 /* directives.c */
+#define MOST_CONDITIONS 1000
 struct condition { /* an #if that is open */
     bool is_done; /* one of its groups was taken */
     bool has_else;
@@ -165,6 +167,6 @@ const struct piece *header_name(bool *quoted, const char **name, u32 *length);
 extern const char *(*ask_compiler)(const char *question);
 extern const char *const *prefix_maps; /* old=new, ended by NULL, the one that counts first */
 extern const char *compiler_options; /* the same place for those that it answers alike */
-extern u32 unit; /* which one it is that is being preprocessed; the first is 1 */
+extern u32 unit_number; /* of the one that is being preprocessed; the first is 1 */
 
 #endif

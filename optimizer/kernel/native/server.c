@@ -3,8 +3,9 @@
  * `memtotal-cc --serve make ...` runs make and stays beside it. A stand-in that make's recipes start
  * hands its call over: arguments, environment, standard files. The reader preprocesses, one unit
  * after the other, and leaves the rest to a child of its own for each, which has all that was read.
- * What the child comes to, the stand-in comes to. A stand-in that gets no answer does the work itself,
- * so whatever happens here costs time, never an object.
+ * What the child comes to, the stand-in comes to. A stand-in that gets no answer does the work itself:
+ * whatever happens here is to cost time, never an object. So it waits until nobody is left who might
+ * still write its object: the child and its compilers hold the other end of its socket.
  *
  * Reader and children are in make's process group: who ends that ends all. When a header changes
  * during the build, or too much is kept, the reader ends and another begins with nothing.
@@ -13,6 +14,7 @@
 #define _GNU_SOURCE
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +41,7 @@ extern char **environ;
 
 struct request { /* followed by the words: folder, arguments, environment, each with its zero byte */
     unsigned bytes, arguments, variables;
+    mode_t mask; /* umask() */
 };
 
 /* --- the stand-in's side */
@@ -115,6 +119,8 @@ bool ask_server(char **argv, int *code)
     struct request request = {.arguments = add_words(&words, argv)};
     request.variables = add_words(&words, environ);
     request.bytes = (unsigned)words.length;
+    request.mask = umask(0);
+    umask(request.mask);
     bool answered = connect(peer, (struct sockaddr *)&address, length) == 0 && is_mine(peer) &&
                     send_request(peer, &request, &words) &&
                     transfer(peer, code, sizeof *code, false) && *code != ALONE;
@@ -127,14 +133,15 @@ bool ask_server(char **argv, int *code)
 
 struct unit_call { /* as a stand-in handed it over */
     int peer, files[STANDARD_FILES];
+    mode_t mask;
     char *words, *folder, **argv, **variables;
 };
 
 static struct {
     pid_t child;
     int peer;
-} units[MOST_UNITS];
-static unsigned unit_count;
+} running[MOST_UNITS];
+static unsigned running_count;
 
 static char **split(char **word, unsigned count)
 {
@@ -159,6 +166,7 @@ static bool receive_request(int peer, struct unit_call *call)
         files->cmsg_len != CMSG_LEN(sizeof call->files))
         return false;
     memcpy(call->files, CMSG_DATA(files), sizeof call->files);
+    call->mask = request.mask;
     char *word = call->words = grown(NULL, request.bytes + 1u);
     if (!transfer(peer, word, request.bytes, false))
         return false;
@@ -189,10 +197,13 @@ static void collect_children(void)
 {
     int status;
     for (pid_t child; (child = waitpid(-1, &status, WNOHANG)) > 0;)
-        for (unsigned i = 0; i < unit_count; i++)
-            if (units[i].child == child) {
-                answer(units[i].peer, WIFEXITED(status) ? WEXITSTATUS(status) : ALONE);
-                units[i] = units[--unit_count];
+        for (unsigned i = 0; i < running_count; i++)
+            if (running[i].child == child) {
+                if (WIFEXITED(status))
+                    answer(running[i].peer, WEXITSTATUS(status));
+                else
+                    close(running[i].peer); /* its compilers may live yet */
+                running[i] = running[--running_count];
                 break;
             }
 }
@@ -205,7 +216,7 @@ static void take_call(int peer)
     struct job job;
     pid_t child = -1;
     char **mine = environ;
-    bool is_known = is_mine(peer) && unit_count < MOST_UNITS && receive_request(peer, &call) &&
+    bool is_known = is_mine(peer) && running_count < MOST_UNITS && receive_request(peer, &call) &&
                     strlen(call.folder) < sizeof folder;
     if (is_known && *folder == 0 && chdir(call.folder) == 0)
         strcpy(folder, call.folder);
@@ -217,10 +228,13 @@ static void take_call(int peer)
             if (child == 0) {
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
                 signal(SIGCHLD, SIG_DFL);
+                is_handed_over = true;
+                umask(call.mask);
                 for (int i = 0; i < STANDARD_FILES; i++)
                     dup2(call.files[i], i);
+                fcntl(peer, F_SETFD, 0); /* its compilers are to hold it too */
                 if (getppid() != reader)
-                    _exit(1);
+                    raise(SIGKILL);
                 exit(finish_job(&job));
             }
         }
@@ -228,8 +242,8 @@ static void take_call(int peer)
     }
     drop(&call);
     if (child > 0) {
-        units[unit_count].child = child;
-        units[unit_count++].peer = peer;
+        running[running_count].child = child;
+        running[running_count++].peer = peer;
     } else {
         answer(peer, ALONE);
     }
@@ -253,7 +267,7 @@ static _Noreturn void read_units(int door)
     for (;;) {
         collect_children();
         bool ends = remembers_too_much(MOST_BYTES);
-        if (ends && unit_count == 0)
+        if (ends && running_count == 0)
             exit(0);
         struct pollfd calls = {.fd = ends ? -1 : door, .events = POLLIN};
         if (ppoll(&calls, 1, NULL, &nothing) > 0) {
@@ -309,28 +323,37 @@ static int open_door(void)
     return door;
 }
 
+/* Starts a reader; without one nobody is to wait before the door. */
+static pid_t open_up(int *door, bool may_try)
+{
+    pid_t reader = *door >= 0 && may_try ? start(run_reader, door) : -1;
+    if (reader < 0 && *door >= 0) {
+        close(*door);
+        *door = -1;
+    }
+    return reader;
+}
+
 int serve(char **argv)
 {
-    int status = 0, door = open_door(), failures = 0;
+    int status = 0, failures = 0, door = open_door();
+    if (door < 0)
+        unsetenv(SERVER);
     signal(SIGTERM, SIG_IGN); /* it is for make, which tidies up and ends */
     signal(SIGINT, SIG_IGN);
-    pid_t make = start(run_make, argv), reader = -1, ended;
+    pid_t make = start(run_make, argv);
     if (make < 0) {
         perror("memtotal: make cannot be started");
         return 2;
     }
-    if (door >= 0)
-        reader = start(run_reader, &door);
-    while ((ended = wait(&status)) != make) {
+    pid_t reader = open_up(&door, true);
+    for (pid_t ended; (ended = wait(&status)) != make;) {
         if (ended < 0 && errno != EINTR)
             return 2;
-        if (ended != reader)
+        if (ended < 0 || ended != reader)
             continue;
-        bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-        failures += failed;
-        reader = failures < MOST_FAILURES ? start(run_reader, &door) : -1;
-        if (reader < 0)
-            close(door); /* nobody is to wait before it */
+        failures += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+        reader = open_up(&door, failures < MOST_FAILURES);
     }
     if (reader > 0) {
         int ignored;

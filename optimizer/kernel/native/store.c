@@ -136,8 +136,8 @@ bool store_read(const char *store, const char *key, struct text *content)
     }
     futimens(file, NULL); /* the least recently used go first */
     close(file);
-    content->at = entry.at + HEADER;
     content->length = entry.length - HEADER;
+    content->at = memmove(entry.at, entry.at + HEADER, content->length); /* for free() */
     return true;
 }
 

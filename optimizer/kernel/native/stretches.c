@@ -6,8 +6,8 @@
  * came of it. Where all macros asked for are as they were, the outcome is given again and the lines
  * are not read. An #include ends a stretch: what its file gives is remembered for itself.
  *
- * The numbers of __COUNTER__ go on from unit to unit's own. What depends on more than all that is not
- * remembered: what files there are, a pack.
+ * Each unit counts __COUNTER__ from its own number, so tokens that end with one are numbered anew
+ * (renumber()). What depends on more than all that is not remembered: what files there are, a pack.
  * A process that preprocesses one unit alone remembers nothing; the server of a build does.
  */
 
@@ -43,6 +43,8 @@ struct outcome {
     struct change *changes;
     struct token *tokens;
     struct number *numbers;
+    struct symbol **prefixes; /* of names that end with a number: such a name must be no macro */
+    u32 prefix_count;
     u32 question_count, change_count, token_count, number_count;
     u32 steps; /* of the counter */
     const char *options; /* the compiler's, if it was asked something; else NULL */
@@ -76,6 +78,8 @@ static struct change *changes;
 static u32 change_count, change_room;
 static struct number *numbers;
 static u32 number_count, number_room;
+static struct symbol **prefixes;
+static u32 prefix_count, prefix_room;
 static struct symbol **defined; /* in this unit */
 static u32 defined_count, defined_room;
 
@@ -136,8 +140,25 @@ void stretch_asked_options(void)
     asked_options = true;
 }
 
-/* A token, just read, whose last digits __COUNTER__ gave. */
-void count_in_stretch(u32 token, u32 digits)
+/* A name or number whose last digits __COUNTER__ gave is to be looked up. */
+void count_in_stretch(const struct piece *piece)
+{
+    if (recording == 0 || piece->kind != T_IDENT)
+        return;
+    struct symbol *prefix = intern_kept(piece->at, piece->length - piece->code);
+    is_spoiled |= prefix->is_prefix;
+    for (u32 i = 0; i < prefix_count; i++)
+        if (prefixes[i] == prefix)
+            return;
+    if (prefix_count == prefix_room) {
+        prefix_room = prefix_room ? prefix_room * 2 : 64;
+        prefixes = grown(prefixes, prefix_room * sizeof(struct symbol *));
+    }
+    prefixes[prefix_count++] = prefix;
+}
+
+/* The same, as a token now. */
+void number_in_stretch(u32 token, u32 digits)
 {
     if (recording == 0)
         return;
@@ -156,12 +177,18 @@ void count_in_stretch(u32 token, u32 digits)
 
 /* --- outcomes */
 
+/* The open conditions need not be compared: where the file stands says which they are, and a group
+ * that is being read is always one that is_done. */
 static bool is_as_before(const struct outcome *outcome)
 {
     if (outcome->guarded_before != (int)input->guarded || outcome->warned != warns ||
         outcome->open_before != condition_count - input->conditions ||
+        input->conditions + outcome->standing.count > MOST_CONDITIONS ||
         (outcome->options != NULL && outcome->options != compiler_options))
         return false;
+    for (u32 i = 0; i < outcome->prefix_count; i++)
+        if (outcome->prefixes[i]->is_prefix)
+            return false;
     for (u32 i = 0; i < outcome->question_count; i++) {
         const struct macro *macro = outcome->questions[i].symbol->macro;
         const struct macro *before = outcome->questions[i].macro;
@@ -223,7 +250,7 @@ void begin_stretch(void)
     recording = ++last_recording;
     recorded = stretch;
     is_spoiled = asked_options = false;
-    question_count = change_count = number_count = 0;
+    question_count = change_count = number_count = prefix_count = 0;
     first_token = token_count;
     first_number = counter;
     open_before = condition_count - input->conditions;
@@ -251,6 +278,8 @@ void end_stretch(struct place place)
         .changes = kept(changes, change_count * sizeof *changes),
         .tokens = kept(tokens + first_token, count * sizeof *tokens),
         .numbers = kept(numbers, number_count * sizeof *numbers),
+        .prefixes = kept(prefixes, prefix_count * sizeof(struct symbol *)),
+        .prefix_count = prefix_count,
         .question_count = question_count, .change_count = change_count, .token_count = count,
         .number_count = number_count, .steps = counter - first_number,
         .options = asked_options ? compiler_options : NULL, .warned = warns,

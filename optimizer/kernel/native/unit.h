@@ -28,7 +28,9 @@ struct symbol {
     u32 length, hash;
     enum word word;
     u32 basic; /* kind bit of a basic type's word */
-    u32 asked, asked_whether; /* stretches.c: the last one that did; of a header: the unit */
+    u32 asked, asked_whether; /* stretches.c: which stretch did so last */
+    u32 looked_in;            /* files.c: which unit looked last for the header of that name */
+    bool is_prefix;           /* some macro's name, at any time, was this and a number */
     struct symbol *next;
     struct name *name;   /* ordinary identifier of file scope */
     struct tag *tag;     /* structure, union or enumeration of file scope */
@@ -189,7 +191,7 @@ extern size_t arena_bytes; /* taken so far */
 void *arena(size_t bytes);
 _Noreturn void odd(const char *what, u32 at);
 struct symbol *intern(const char *at, u32 length); /* of a text that lasts */
-struct symbol *intern_kept(const char *at, u32 length); /* of one that may not; ends with a zero byte */
+struct symbol *intern_kept(const char *at, u32 length); /* of one that may not */
 bool is(const struct symbol *symbol, const char *text);
 void prepare(void);
 int pack_at(u32 token);
