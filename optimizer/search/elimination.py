@@ -51,10 +51,12 @@ OVERHEAD_OBJECTS = 800
 WORTH_ASKING = 0.7
 # Of the page that a batch must save this part must be expected of it, after all that may fail.
 HOPE = 0.25
-# A value that breaks something with this probability is not tried while there is another: a buffer
-# that is too small keeps a smaller one than the baseline's from being found.
+# A value that is at least so likely to break something gives way to the candidate's next one: where
+# the smallest buffer breaks something, one between it and the baseline's may still save.
 UNLIKELY = 0.9
-# Of the moves that hardly work so many are looked at closely, those that promise most.
+# Of the moves that hardly work only so many are weighed against the batches: each takes time at
+# every ask, and only one can be asked next. More than one, because those that promise most are
+# picked without what a failure would teach.
 HOPELESS = 3
 # Batches are made for so many widths; more of them find hardly better ones.
 WIDTHS = 6
@@ -67,6 +69,28 @@ class _Rated:
     moves: tuple[Change, ...]
     worth: float
     rate: float
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """A move that batches may be made of, with what it is made together with.
+
+    ``changes`` are all that fall with these moves, ``width`` the objects compiled for them,
+    ``saving`` theirs in kB, ``hope`` the probability that they all work; the lower the ``price``
+    (risk for the saving), the earlier it is offered.
+    """
+
+    moves: tuple[Change, ...]
+    changes: frozenset[Change]
+    width: int
+    saving: float
+    hope: float
+    price: float
+
+    @property
+    def rate(self) -> float:
+        """The saving to be expected of it alone, for its cost."""
+        return self.hope * self.saving / (OVERHEAD_OBJECTS + self.width)
 
 
 @dataclass(frozen=True)
@@ -220,7 +244,7 @@ class _Asking:
         """The params to try, None when nothing is left."""
         back = self._taken_back()
         for least_kb in (PAGE_KB, 0.0):
-            is_promising = back is not None and back.worth > HOPE * least_kb
+            is_promising = back is not None and back.worth >= HOPE * least_kb
             least_rate = back.rate if back is not None and is_promising else 0.0
             if (params := self._batched(least_kb, least_rate)) is not None:
                 return params
@@ -384,48 +408,48 @@ class _Asking:
         An object that several moves change is compiled once. The widest moves' objects hold most of
         the others', so for each width the best batch of moves no wider is made.
         """
-        scored = []
-        offered = frozenset(moves)
-        for move in moves:
-            together = self._with_holders(move)
-            group = frozenset().union(*map(self._group, together))
-            if offered.issuperset(together) and not self._known.fails(group):
-                risk, saving = self._sum(group)
-                width = self._width(group)
-                scored.append((risk / saving, self._order(move), together, group, width))
-        scored.sort(key=lambda row: row[:2])
-        groups = [group for _price, _order, _together, group, _width in scored]
-        members = sorted(frozenset().union(*groups))
+        offered = self._offered(moves)
+        members = sorted(frozenset().union(*(one.changes for one in offered)))
         needs = Needs({one: self._known.needs(one) for one in members}, self._known.suspects)
         savings = {one: self._saving(one) for one in members}
+        groups = [one.changes for one in offered]
         offers = Offers(needs, groups, savings, self._known.failing_groups)
-        places = range(len(scored))
+        places = range(len(offered))
         # What hardly works comes alone: in a batch, nothing else would come in after it.
-        hopes = [math.exp(-self._sum(group)[0]) for group in groups]
-        batched = [place for place in places if hopes[place] >= LEAST_HOPE]
-        widths = sorted({scored[place][-1] for place in batched})
+        batched = [place for place in places if offered[place].hope >= LEAST_HOPE]
+        widths = sorted({offered[place].width for place in batched})
         step = max(1, math.ceil(len(widths) / WIDTHS))
-        offered_places = [
-            [place for place in batched if scored[place][-1] <= most]
+        ahead = [
+            [place for place in batched if offered[place].width <= most]
             for most in widths[::-1][::step]
         ]
-        alone = [place for place in places if hopes[place] < LEAST_HOPE]
-        alone.sort(
-            key=lambda place: (
-                -hopes[place] * self._sum(groups[place])[1] / (OVERHEAD_OBJECTS + scored[place][-1])
-            )
-        )
-        offered_places += [[place] for place in alone[:HOPELESS]]
+        alone = [place for place in places if offered[place].hope < LEAST_HOPE]
+        alone.sort(key=lambda place: -offered[place].rate)
+        ahead += [[place] for place in alone[:HOPELESS]]
         found: list[_Rated] = []
-        for ahead in offered_places:
+        for numbers in ahead:
             batch = Batch(offers)
-            taken = batch.fill(ahead)
-            if taken:
-                moves = tuple(dict.fromkeys(one for place in taken for one in scored[place][2]))
-                width = self._width(frozenset().union(*(scored[place][3] for place in taken)))
+            if taken := [offered[place] for place in batch.fill(numbers)]:
+                together = tuple(dict.fromkeys(move for one in taken for move in one.moves))
+                width = self._width(frozenset().union(*(one.changes for one in taken)))
                 rate = batch.worth / (OVERHEAD_OBJECTS + width)
-                found.append(_Rated(moves, batch.worth, rate))
+                found.append(_Rated(together, batch.worth, rate))
         return found
+
+    def _offered(self, moves: Sequence[Change]) -> list[_Offered]:
+        """Those of the moves that may work, the cheapest first."""
+        found = []
+        askable = frozenset(moves)
+        for move in moves:
+            together = self._with_holders(move)
+            changes = frozenset().union(*map(self._group, together))
+            if askable.issuperset(together) and not self._known.fails(changes):
+                risk, saving = self._sum(changes)
+                one = _Offered(
+                    together, changes, self._width(changes), saving, math.exp(-risk), risk / saving
+                )
+                found.append((one.price, self._order(move), one))
+        return [one for _price, _order, one in sorted(found, key=lambda row: row[:2])]
 
     def _sum(self, changes: Iterable[Change]) -> tuple[float, float]:
         """Risk (minus the logarithm of the probability that all works) and saving together."""

@@ -276,7 +276,8 @@ class Knowledge:
         doubt = math.sqrt(max(variance, 1e-12))
         ratio = -mean / doubt
         density = math.exp(-ratio * ratio / 2.0) / math.sqrt(2.0 * math.pi)
-        return -mean * math.erfc(-ratio / math.sqrt(2.0)) / 2.0 + doubt * density
+        improvement = -mean * math.erfc(-ratio / math.sqrt(2.0)) / 2.0 + doubt * density
+        return max(0.0, improvement)  # the two terms may cancel to a little less
 
     @property
     def speculation(self) -> Speculation:

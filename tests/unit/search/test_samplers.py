@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optimizer.records import BootResult, BootState, Outcome, Trial
-from optimizer.search.elimination import NothingLeftError
+from optimizer.search.elimination import UNLIKELY, NothingLeftError
 from optimizer.search.knowledge import BOOT, BUILD, Belief
 from optimizer.search.objectives import objectives, pareto_front
 from optimizer.search.samplers import SAMPLERS
@@ -284,7 +284,10 @@ def test_a_choice_that_fell_with_its_group_is_not_asked_for_again(space: Space) 
     assert winner.objective == landscape.most
 
 
-def test_what_is_switched_on_stays_only_when_that_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("doubt_kb", [2.0, 0.01])
+def test_what_is_switched_on_stays_only_when_that_was_measured(
+    tmp_path: Path, doubt_kb: float
+) -> None:
     """It came along with others, and hardly anybody doubted that it saves. It does not."""
     space = grown(
         tmp_path,
@@ -295,7 +298,7 @@ def test_what_is_switched_on_stays_only_when_that_was_measured(tmp_path: Path) -
     )
     landscape = Landscape.random(space, 0, 31)
     landscape.savings["EXTRA", "y"] = -20.0
-    study = elimination(space, {"EXTRA": Belief({BOOT: 0.001}, 60.0, 2.0)})
+    study = elimination(space, {"EXTRA": Belief({BOOT: 0.001}, 60.0, doubt_kb)})
     trials = landscape.search(study, trials=400)
     assert any(one.effective["EXTRA"] == "y" for one in trials if one.outcome is Outcome.PASSED)
     assert best(trials).effective["EXTRA"] == "n"
@@ -331,6 +334,19 @@ def test_what_hardly_works_does_not_keep_others_out_of_a_batch(space: Space) -> 
     assert best(trials).objective == landscape.most
     assert trials[1].effective["G0_M0"] == "y"
     assert list(trials[1].effective.values()).count("n") > 2
+
+
+def test_an_integer_whose_value_surely_breaks_something_gives_way_to_the_next_one(
+    space: Space,
+) -> None:
+    landscape = Landscape.random(space, 0, 31)
+    believed = {"BUFFER": Belief({BOOT: 0.3}, 1000.0), "G0_M0": Belief({BOOT: 0.0001}, 8.0)}
+    study = elimination(space, believed)
+    study.tell(landscape.evaluate(0, {}))
+    landscape.needed = {"BUFFER"}
+    study.tell(landscape.evaluate(1, space.baseline | {"BUFFER": "12", "G0_M0": "n"}))
+    assert UNLIKELY <= study.knowledge().risk(("BUFFER", "12")) < 1.0
+    assert study.ask(2)["BUFFER"] == "13"
 
 
 TABLES = """
