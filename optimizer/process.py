@@ -91,6 +91,7 @@ def run_logged(
     on_line: Callable[[str], None] | None = None,
     cancel: threading.Event | None = None,
     keep_open: Sequence[int] = (),
+    launcher: Sequence[str] = (),
 ) -> Completed:
     """Run a command in a process group of its own, with its output appended to a log.
 
@@ -103,6 +104,8 @@ def run_logged(
         on_line: called with each line of output, in the calling thread.
         cancel: when set, the whole group is killed.
         keep_open: file descriptors (locks) that the child inherits.
+        launcher: a program, and its arguments, that starts the command and ends as it does. The log
+            does not name it: without it the command does the same.
 
     Raises:
         UserError: the program is not installed.
@@ -118,7 +121,7 @@ def run_logged(
             if shutil.which(argv[0], path=env.get("PATH")) is None:
                 raise UserError(f"{argv[0]} is not installed.", "Run: memtotal doctor")
             child = subprocess.Popen(
-                _guarded(argv),
+                _guarded([*launcher, *argv]),
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,

@@ -302,9 +302,10 @@ class BuildTree:
             target,
         ]
         env = self._env
+        launcher: tuple[str, ...] = ()
         if self._objects is not None:
             env = self._objects.environment(env, self.folder / _OBJECTS_LOG)
-            argv = self._objects.command(argv)
+            launcher = self._objects.launcher
         done = run_logged(
             argv,
             log=log,
@@ -314,6 +315,7 @@ class BuildTree:
             on_line=look,
             cancel=cancel,
             keep_open=(self._lock.fd,),
+            launcher=launcher,
         )
         if done.returncode < 0 and not done.timed_out and not done.cancelled:
             raise MachineFault(f"make was killed by signal {-done.returncode}.", f"See {log}.")

@@ -35,7 +35,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -155,13 +155,11 @@ class ObjectStore:
             "MEMTOTAL_OBJECTS_LOG": str(log),
         }
 
-    def command(self, argv: Sequence[str]) -> list[str]:
-        """The command of a build with a server beside it, which reads headers once for all units.
-
-        Args:
-            argv: of make, which is to have :meth:`environment`. It is the server's process group.
-        """
-        return [str(self._programs.parent.parent / _PROGRAM), "--serve", *argv]
+    @property
+    def launcher(self) -> tuple[str, ...]:
+        """What starts a build's make, in :meth:`environment`, with a server beside it that reads
+        headers once for all units."""
+        return (str(self._programs.parent.parent / _PROGRAM), "--serve")
 
     @staticmethod
     def counts(log: Path) -> ObjectCounts:

@@ -75,7 +75,7 @@ class Server:
 
     def __init__(self, bench: Bench) -> None:
         waits = ["sh", "-c", 'echo "$MEMTOTAL_SERVER"; exec cat']
-        self.process = subprocess.Popen(bench.objects.command(waits), cwd=bench.folder,
+        self.process = subprocess.Popen([*bench.objects.launcher, *waits], cwd=bench.folder,
                                         env=bench.environment, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)  # fmt: skip
         assert self.process.stdout is not None

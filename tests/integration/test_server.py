@@ -331,7 +331,7 @@ def test_a_unit_of_another_folder_is_not_the_servers(units: Units, tmp_path: Pat
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -TERM $$", -signal.SIGTERM)])
 def test_a_build_ends_as_make_did(tmp_path: Path, script: str, code: int) -> None:
     bench = Bench(tmp_path, tmp_path / "cache")
-    done = subprocess.run(bench.objects.command(["sh", "-c", script]), cwd=tmp_path,
+    done = subprocess.run([*bench.objects.launcher, "sh", "-c", script], cwd=tmp_path,
                           env=bench.environment, check=False)  # fmt: skip
     assert done.returncode == code
 
