@@ -527,8 +527,13 @@ class _Asking:
         kept = [move for move in kept if move not in self._pending]
         made = frozenset(self._known.changes(self._known.best))
         for move in kept:
-            evidence = evidence_against(move, self._group(move), self._known.failures)
-            alone = [one for one in evidence if one.changes - one.base <= self._group(move)]
+            group = self._group(move)
+            evidence = evidence_against(move, group, self._known.failures)
+            # What breaks without a part breaks without the whole; but where a part alone gained
+            # nothing, the whole may.
+            alone = [
+                one for one in evidence if one.new <= group and (one.broken or move in one.new)
+            ]
             if not alone or (len(evidence) == 1 and alone[0].base != made):
                 yield (move,)
         for move in kept:

@@ -276,6 +276,19 @@ def test_a_variant_that_works_but_is_worse_is_not_built_on(space: Space) -> None
     assert (winner.objective or 0) > BASELINE_KB
 
 
+def test_a_group_whose_members_gain_nothing_alone_may_gain_as_a_whole(space: Space) -> None:
+    landscape = Landscape.random(space, 0, 41)
+    members = [name for name, _value in space.candidate("G1").drops]
+    landscape.savings |= {(name, "n"): -5.0 for name in members}
+    landscape.savings["G1", "n"] = 5.0 * len(members) + 8.0
+    study = elimination(space)
+    study.tell(landscape.evaluate(0, {}))
+    for number, name in enumerate(members, 1):
+        study.tell(landscape.evaluate(number, space.baseline | {name: "n"}))
+    winner = best(landscape.search(study, trials=400, first=len(members) + 1))
+    assert winner.effective["G1"] == "n"
+
+
 def test_a_choice_that_fell_with_its_group_is_not_asked_for_again(space: Space) -> None:
     landscape = Landscape.random(space, 0, 51)
     winner = best(landscape.search(elimination(space), trials=400))
