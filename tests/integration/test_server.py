@@ -131,6 +131,8 @@ def test_a_header_that_changes_is_read_again(units: Units) -> None:
             log = units.compile('#include "told.h"\n')
             # The unit that notices is the compiler's to preprocess; a new reader takes the next.
             assert is_same(log) or "it changed while others were compiled" in log
+        assert is_same(log)
+        assert units.is_served
 
 
 def test_a_header_that_comes_or_goes_is_noticed(units: Units) -> None:
@@ -145,8 +147,7 @@ def test_a_header_that_comes_or_goes_is_noticed(units: Units) -> None:
         for _round in range(ROUNDS):
             log = units.compile("#include <told.h>\n", *options)
             assert is_same(log) or "it changed while others were compiled" in log
-            unit = units.bench.folder / "unit.c"
-            unit.write_text("#include <told.h>\nint unit = sizeof(early);\n")
+        assert is_same(log)
 
 
 def test_options_change_what_is_given(units: Units) -> None:
@@ -156,13 +157,11 @@ def test_options_change_what_is_given(units: Units) -> None:
         "#if __has_attribute(noreturn)\nextern int known;\n#endif\n"
         "extern int B;\n"
     )
-    sets = ((), ("-DA=1",), ("-DA=2",), ("-Os",), ("-DB=c", "-DA=3"), ("-UA",), ("-DB",))
+    sets = ((), ("-DA=1",), ("-DA=2",), ("-Os",), ("-DB=c", "-DA=3"), ("-UA",))
     for options in sets:
         units.compile("int before;\n", *options)
     for _round in range(ROUNDS):
         for options in sets:
-            if options == ("-DB",):
-                continue
             assert is_same(units.compile('#include "told.h"\n', *options))
 
 

@@ -34,6 +34,13 @@ const char *read_unit(const char *source, size_t length);
  */
 const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(const char *));
 
+/* Puts the tokens that were remembered of headers between the unit's own: in the process that reduces
+ * it, after preprocess_unit() in this one or in the one that it was forked from.
+ *
+ * Returns NULL, or why the compiler's own preprocessor has to be asked.
+ */
+const char *gather_unit(void);
+
 /* Whether the compiler's preprocessor gives the tokens that there are; they are gone afterwards. */
 bool is_text_of_tokens(const char *at, size_t length);
 
@@ -48,9 +55,6 @@ bool has_string(const char *with);
  * Returns NULL, or why the unit cannot be reduced: then it must be taken whole.
  */
 const char *reduce_unit(struct text *reduced);
-
-/* To be called after that, at a time when nothing more is to be shared with another process. */
-const char *gather_unit(void);
 
 /* From now on remembers what headers give: for a process that preprocesses many units. */
 void remember_headers(void);

@@ -132,7 +132,7 @@ bool ask_server(char **argv, int *code)
 /* --- the reader's side */
 
 struct unit_call { /* as a stand-in handed it over */
-    int peer, files[STANDARD_FILES];
+    int files[STANDARD_FILES];
     mode_t mask;
     char *words, *folder, **argv, **variables;
 };
@@ -212,7 +212,7 @@ static void collect_children(void)
 static void take_call(int peer)
 {
     static char folder[4096]; /* of the first unit: names of files are relative to it */
-    struct unit_call call = {.peer = peer, .files = {-1, -1, -1}};
+    struct unit_call call = {.files = {-1, -1, -1}};
     struct job job;
     pid_t child = -1;
     char **mine = environ;
