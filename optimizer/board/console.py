@@ -30,6 +30,8 @@ from optimizer.records import BootState
 _TICK_SECONDS = 0.1
 # A shell whose prompt was torn apart by a kernel message prints it again when asked.
 _NUDGE_SECONDS = 1.5
+# A shell that was interrupted answers at once.
+_INTERRUPT_SECONDS = 3.0
 # The rest of a panic: registers, backtrace, the restart.
 _LAST_WORDS_SECONDS = 2.0
 _SETTLE_SECONDS = 0.5
@@ -201,10 +203,20 @@ class Console:
             self._read(deadline)
 
     def interrupt(self, deadline: Deadline) -> bool:
-        """End what the shell is waiting for (Ctrl-C); whether the shell answers again."""
-        self._begin()
-        self._type(b"\x03\n", deadline)
-        return self.run(":", deadline).ok
+        """End what the shell is waiting for (Ctrl-C); whether the shell answers again.
+
+        A guest that a busy host kept from running may miss the first one, so it is sent until the
+        deadline.
+
+        Raises:
+            MachineFault: it was cancelled.
+        """
+        while not (deadline.expired or self.ended or self.dead):
+            self._begin()
+            self._type(b"\x03\n", deadline)
+            if self.run(":", Deadline(deadline.remaining(at_most=_INTERRUPT_SECONDS))).ok:
+                return True
+        return False
 
     def send(self, line: str, deadline: Deadline) -> None:
         """Type a line whose answer is not waited for.

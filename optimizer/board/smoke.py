@@ -23,7 +23,7 @@ from optimizer.settings import BoardSettings, CheckSettings, Suite, checks_in_or
 KERNEL_SUITE, NO_OOPS = "kernel", "no_oops"
 
 _READING_SECONDS = 20.0
-_INTERRUPT_SECONDS = 3.0
+_INTERRUPT_SECONDS = 10.0
 _DETAIL = 300
 # The shell's line editor drops what is beyond 1024 characters; the markers need some of them.
 _COMMAND_LINE = 900

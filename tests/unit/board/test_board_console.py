@@ -174,6 +174,28 @@ def test_a_command_without_an_answer_can_be_interrupted(shell: Console) -> None:
     assert shell.run("echo after", Deadline(20)).output == "after\n"
 
 
+def test_an_interrupt_that_is_missed_is_sent_again(tmp_path: Path) -> None:
+    guest = ScriptedGuest(tmp_path)
+    typed = b""
+
+    def answer() -> None:
+        nonlocal typed
+        while not (again := re.search(rb"\x03.*\x03.*BEGIN_(\d+)_.*\n", typed, re.DOTALL)):
+            typed += guest.wire.recv(1000)
+        number = again.group(1).decode()
+        guest.says(f"MT_BEGIN_{number}_\nMT_END_{number}_0\n")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert guest.console.interrupt(Deadline(20))
+    thread.join()
+    assert typed.count(b"\x03") == 2
+
+
+def test_a_guest_that_cannot_be_interrupted(tmp_path: Path) -> None:
+    assert not ScriptedGuest(tmp_path).console.interrupt(Deadline(0.3))
+
+
 def test_a_panic_ends_a_command_at_once(shell: Console) -> None:
     reply = shell.run(
         "printf '[    9.000000] Kernel %s\\n' 'panic - not syncing: test'; cat", Deadline(60)
