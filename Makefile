@@ -40,9 +40,11 @@ check: setup ## format, lint, types and the unit tests: a minute or two
 
 VARIANTS ?= 0
 
-bench-build: ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6]
+WAYS ?= clean kbuild ccache memtotal
+
+bench-build: ## seconds a variant, four ways; hours, goes on where it ended: [VARIANTS=6 WAYS="clean memtotal"]
 	@toolchain/setup.sh bench
-	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS)
+	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.build --variants $(VARIANTS) --ways $(WAYS)
 
 bench-slots: setup ## trials an hour with one slot and with two: [VARIANTS=16]
 	PYTHONPATH=tests $(ALONE) $(VENV)/bin/python -m benchmarks.slots \

@@ -3,7 +3,8 @@
 The variants are those that a real search asked for, in its order, and single toggles between them.
 Each way has an output tree of its own; all start empty. Every vmlinux is compared with that of the
 clean build of the same variant. What is finished is written at once, so a run that was cut short
-goes on where it ended.
+goes on where it ended. A variant of which a way is asked for that it lacks is built anew, all ways
+that are asked for: only what ran one after the other is compared.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Row:
     """One variant built one way.
 
     ``objects_asked`` is what kbuild called the compiler for, ``objects_compiled`` what was compiled
-    of it, ``objects_changed`` how many files of objects have other bytes than before the build.
+    of it, ``objects_changed`` how many files of objects have other bytes than before the build,
+    ``objects_new`` how many have bytes that no earlier variant gave them.
     """
 
     variant: str
@@ -49,6 +51,7 @@ class Row:
     objects_asked: int
     objects_compiled: int
     objects_changed: int
+    objects_new: int
     vmlinux_identical: bool
 
 
@@ -69,6 +72,8 @@ class Way:
         if tree is None:
             raise UserError(f"{folder / name} is in use.", "Wait for the other benchmark to end.")
         self.tree = tree
+        self._known = folder / f"{name}.known"
+        self._left: set[str] = set()
 
     def build(self, config: str) -> tuple[dict[str, float], dict[str, str]]:
         """Build a .config; figures of the build, and digests of what it left.
@@ -85,6 +90,8 @@ class Way:
         if not done.ok:
             raise UserError(f"The {self.name} build failed: {done.errors}.", f"See {done.log}.")
         after = self.tree.fingerprint()
+        objects = {path: digest for path, digest in after.items() if path.endswith(".o")}
+        self._left = {f"{path} {digest}" for path, digest in objects.items()}
         compiled = done.objects - done.reused
         if self.name == "ccache":
             compiled = self._misses() - misses
@@ -93,10 +100,17 @@ class Way:
             "cpu_seconds": round(cpu, 2),
             "objects_asked": done.objects,
             "objects_compiled": compiled,
-            "objects_changed": sum(
-                before.get(path) != after[path] for path in after if path.endswith(".o")
-            ),
+            "objects_changed": sum(before.get(path) != objects[path] for path in objects),
+            "objects_new": len(self._left - self._seen()),
         }, after
+
+    def remember(self) -> None:
+        """The objects that the last build left are not new any more."""
+        self._known.write_text("\n".join(sorted(self._seen() | self._left)))
+
+    def _seen(self) -> set[str]:
+        """What is known, path and digest of each; the file outlives an interruption."""
+        return set(self._known.read_text().split("\n")) if self._known.is_file() else set()
 
     def _misses(self) -> int:
         """Compilations that ccache could not spare so far."""
@@ -158,6 +172,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench-build")
     parser.add_argument("--study", default="versatilepb")
     parser.add_argument("--variants", type=int, default=0, help="the first N; 0: all")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="clean is always one")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("results/bench/build.json"))
     parser.add_argument("--afresh", action="store_true", help="forget what is finished")
@@ -188,11 +203,12 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
     if not rows:
         shutil.rmtree(folder, ignore_errors=True)  # every way starts from nothing
     symbols = workshop.symbol_tree(settings)
-    ways = [Way(name, settings, folder, asked.jobs) for name in WAYS]
+    names = tuple(name for name in WAYS if name == WAYS[0] or name in asked.ways)
+    ways = [Way(name, settings, folder, asked.jobs) for name in names]
     last = ""
     for one in sequence:
         config = config_of(symbols, settings, one["values"])
-        if sum(row.variant == one["variant"] for row in rows) == len(WAYS):
+        if {row.way for row in rows if row.variant == one["variant"]}.issuperset(names):
             last = config
             continue
         rows = [row for row in rows if row.variant != one["variant"]]
@@ -209,7 +225,10 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
         rows += found
         last = ""
         _write(asked.output, rows)
-    show([row for row in rows if row.variant in {one["variant"] for one in sequence}], screen)
+        for way in ways:
+            way.remember()
+    shown = {one["variant"] for one in sequence}
+    show([row for row in rows if row.variant in shown and row.way in names], names, screen)
 
 
 def _read(path: Path) -> list[Row]:
@@ -225,58 +244,81 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     half.replace(path)
 
 
-def show(rows: Sequence[Row], screen: Console) -> None:
-    """Print a table of the variants and one of the sums."""
+def show(rows: Sequence[Row], ways: Sequence[str], screen: Console) -> None:
+    """Print a table of the variants and one of the sums.
+
+    Args:
+        rows: of every variant one row a way.
+        ways: the clean build first.
+        screen: where to.
+    """
+    ours = "memtotal" if "memtotal" in ways else ways[-1]
     table = Table(box=None)
-    for title in ("variant", "way", "wall s", "CPU s", "asked", "compiled", "changed", "to ours",
-                  "vmlinux"):  # fmt: skip
+    for title in ("variant", "way", "wall s", "CPU s", "asked", "compiled", "changed",
+                  f"to {ours}", "vmlinux"):  # fmt: skip
         table.add_column(title, justify="left" if title in ("variant", "way") else "right")
     by_variant: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_variant.setdefault(row.variant, {})[row.way] = row
-    for variant, four in by_variant.items():
-        for way in WAYS:
-            row = four[way]
+    for variant, built in by_variant.items():
+        for way in ways:
+            row = built[way]
             table.add_row(
-                variant if way == WAYS[0] else "", way, f"{row.wall_seconds:.1f}",
+                variant if way == ways[0] else "", way, f"{row.wall_seconds:.1f}",
                 f"{row.cpu_seconds:.1f}", str(row.objects_asked), str(row.objects_compiled),
                 str(row.objects_changed),
-                f"{row.wall_seconds / four['memtotal'].wall_seconds:.2f}",
+                f"{row.wall_seconds / built[ours].wall_seconds:.2f}",
                 "identical" if row.vmlinux_identical else "DIFFERENT",
             )  # fmt: skip
     screen.print(table)
     # The first variant fills trees and caches; it is the same work for all but our store.
-    later = [row for row in rows if row.variant != rows[0].variant] or list(rows)
-    total = Table(box=None, title=f"without the first: {len(later) // len(WAYS)} variants")
-    for title in ("way", "wall s", "CPU s", "asked", "compiled", "changed", "wall to ours",
-                  "CPU to ours"):  # fmt: skip
+    first, *others = by_variant.values()
+    later = others or [first]
+    total = Table(box=None, title=f"without the first: {len(later)} variants")
+    for title in ("way", "wall s", "CPU s", "asked", "compiled", "changed", f"wall to {ours}",
+                  f"CPU to {ours}"):  # fmt: skip
         total.add_column(title, justify="left" if title == "way" else "right")
     sums = {
         way: {
-            name: sum(float(asdict(row)[name]) for row in later if row.way == way)
+            name: sum(float(asdict(built[way])[name]) for built in later)
             for name in ("wall_seconds", "cpu_seconds", "objects_asked", "objects_compiled",
                          "objects_changed")
         }
-        for way in WAYS
+        for way in ways
     }  # fmt: skip
     for way, one in sums.items():
         total.add_row(
             way, f"{one['wall_seconds']:.0f}", f"{one['cpu_seconds']:.0f}",
             *(f"{one[f'objects_{name}']:.0f}" for name in ("asked", "compiled", "changed")),
-            f"{one['wall_seconds'] / sums['memtotal']['wall_seconds']:.2f}",
-            f"{one['cpu_seconds'] / sums['memtotal']['cpu_seconds']:.2f}",
+            f"{one['wall_seconds'] / sums[ours]['wall_seconds']:.2f}",
+            f"{one['cpu_seconds'] / sums[ours]['cpu_seconds']:.2f}",
         )  # fmt: skip
     screen.print(total)
-    kbuild, ours = sums["kbuild"], sums["memtotal"]
-    needless = kbuild["objects_compiled"] - kbuild["objects_changed"]
-    spared = kbuild["objects_compiled"] - ours["objects_compiled"]
-    if needless > 0:
+    asked, changed = sums[ours]["objects_asked"], sums[ours]["objects_changed"]
+    spared = asked - sums[ours]["objects_compiled"]
+    if ours != "clean" and asked > changed:
         screen.print(
-            f"warm kbuild compiled {needless:.0f} objects whose bytes stayed the same; "
-            f"{spared:.0f} objects ({spared / needless:.0%}) were not compiled with reuse"
+            f"{ours}: of {asked:.0f} objects that kbuild asked for {changed:.0f} changed; "
+            f"{spared:.0f} were not compiled ({spared / (asked - changed):.0%} of the needless)"
+        )
+        least = sum(least_seconds(built["clean"], built[ours]) for built in later)
+        screen.print(
+            f"compiling nothing but what is new, at the clean build's seconds an object, takes "
+            f"{least:.0f} s: clean to that is {sums['clean']['wall_seconds'] / least:.2f}"
         )
     wrong = sum(not row.vmlinux_identical for row in rows)
     screen.print(f"vmlinux differs from the clean build's in {wrong} of {len(rows)} builds")
+
+
+def least_seconds(clean: Row, reused: Row) -> float:
+    """Seconds by the clock that compiling the new objects takes, with nothing beside it.
+
+    Bytes that no earlier variant had must be compiled, so no reuse with the same compiler is
+    quicker. An object costs the mean of the clean build, link and make included there. Objects that
+    the linker joins from others count as new too, hence the second bound.
+    """
+    new = min(reused.objects_new, reused.objects_compiled)
+    return clean.wall_seconds / clean.objects_compiled * new
 
 
 if __name__ == "__main__":
