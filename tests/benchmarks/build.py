@@ -234,7 +234,12 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
 def _read(path: Path) -> list[Row]:
     if not path.is_file():
         return []
-    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    try:
+        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is not what this benchmark writes: {error}.", "Move it out of the way."
+        ) from None
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
@@ -294,7 +299,9 @@ def show(rows: Sequence[Row], ways: Sequence[str], screen: Console) -> None:
             f"{one['cpu_seconds'] / sums[ours]['cpu_seconds']:.2f}",
         )  # fmt: skip
     screen.print(total)
-    asked, changed = sums[ours]["objects_asked"], sums[ours]["objects_changed"]
+    # What kbuild asks for is the same with reuse and without.
+    asked = sums.get("kbuild", sums[ours])["objects_asked"]
+    changed = sums.get("kbuild", sums[ours])["objects_changed"]
     spared = asked - sums[ours]["objects_compiled"]
     if ours != "clean" and asked > changed:
         screen.print(
@@ -304,7 +311,7 @@ def show(rows: Sequence[Row], ways: Sequence[str], screen: Console) -> None:
         least = sum(least_seconds(built["clean"], built[ours]) for built in later)
         screen.print(
             f"compiling nothing but what is new, at the clean build's seconds an object, takes "
-            f"{least:.0f} s: clean to that is {sums['clean']['wall_seconds'] / least:.2f}"
+            f"{least:.0f} s: clean to that is {sums['clean']['wall_seconds'] / max(least, 1.0):.2f}"
         )
     wrong = sum(not row.vmlinux_identical for row in rows)
     screen.print(f"vmlinux differs from the clean build's in {wrong} of {len(rows)} builds")

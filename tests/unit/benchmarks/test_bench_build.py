@@ -59,3 +59,14 @@ def test_the_ways_that_were_asked_for_are_shown() -> None:
     assert "of 500 objects that kbuild asked for 60 changed; 400 were not compiled (91%" in shown
     assert "takes 5 s: clean to that is 20.00" in shown
     assert "differs from the clean build's in 1 of 4 builds" in shown
+
+
+def test_a_file_of_an_earlier_version_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "build.json"
+    written.write_text('{"rows": [{"variant": "baseline", "way": "clean"}]}')
+    with pytest.raises(SystemExit) as ended:
+        build.main(["--output", str(written)])
+    assert ended.value.code == 2
+    assert "Move it out of the way" in capsys.readouterr().err
