@@ -30,8 +30,8 @@ from optimizer.records import BootState
 _TICK_SECONDS = 0.1
 # A shell whose prompt was torn apart by a kernel message prints it again when asked.
 _NUDGE_SECONDS = 1.5
-# A shell that was interrupted answers at once.
-_INTERRUPT_SECONDS = 3.0
+# A shell that was interrupted answers at once; one that does not is interrupted again.
+_ANSWER_SECONDS = 3.0
 # The rest of a panic: registers, backtrace, the restart.
 _LAST_WORDS_SECONDS = 2.0
 _SETTLE_SECONDS = 0.5
@@ -214,7 +214,7 @@ class Console:
         while not (deadline.expired or self.ended or self.dead):
             self._begin()
             self._type(b"\x03\n", deadline)
-            if self.run(":", Deadline(deadline.remaining(at_most=_INTERRUPT_SECONDS))).ok:
+            if self.run(":", Deadline(deadline.remaining(at_most=_ANSWER_SECONDS))).ok:
                 return True
         return False
 

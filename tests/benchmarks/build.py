@@ -3,8 +3,8 @@
 The variants are those that a real search asked for, in its order, and single toggles between them.
 Each way has an output tree of its own; all start empty. Every vmlinux is compared with that of the
 clean build of the same variant. What is finished is written at once, so a run that was cut short
-goes on where it ended. A variant of which a way is asked for that it lacks is built anew, all ways
-that are asked for: only what ran one after the other is compared.
+goes on where it ended. It does not go on with more ways than it began with: the store would hold
+already what the finished variants have to compile.
 """
 
 from __future__ import annotations
@@ -199,19 +199,23 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
     if asked.afresh:
         shutil.rmtree(folder, ignore_errors=True)
         asked.output.unlink(missing_ok=True)
+    names = tuple(name for name in WAYS if name == WAYS[0] or name in asked.ways)
     rows = _read(asked.output)
+    if lacking := [name for name in names if not _has(name, rows)]:
+        raise UserError(
+            f"{asked.output} was begun without {', '.join(lacking)}.",
+            "Move it out of the way, or ask for the ways that it has.",
+        )
     if not rows:
         shutil.rmtree(folder, ignore_errors=True)  # every way starts from nothing
     symbols = workshop.symbol_tree(settings)
-    names = tuple(name for name in WAYS if name == WAYS[0] or name in asked.ways)
     ways = [Way(name, settings, folder, asked.jobs) for name in names]
     last = ""
     for one in sequence:
         config = config_of(symbols, settings, one["values"])
-        if {row.way for row in rows if row.variant == one["variant"]}.issuperset(names):
+        if any(row.variant == one["variant"] for row in rows):
             last = config
             continue
-        rows = [row for row in rows if row.variant != one["variant"]]
         found: list[Row] = []
         vmlinux = ""
         for way in ways:
@@ -229,6 +233,12 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
             way.remember()
     shown = {one["variant"] for one in sequence}
     show([row for row in rows if row.variant in shown and row.way in names], names, screen)
+
+
+def _has(way: str, rows: Sequence[Row]) -> bool:
+    """Whether every finished variant was built that way."""
+    built = {row.variant for row in rows if row.way == way}
+    return built == {row.variant for row in rows}
 
 
 def _read(path: Path) -> list[Row]:
@@ -318,11 +328,11 @@ def show(rows: Sequence[Row], ways: Sequence[str], screen: Console) -> None:
 
 
 def least_seconds(clean: Row, reused: Row) -> float:
-    """Seconds by the clock that compiling the new objects takes, with nothing beside it.
+    """About how many seconds by the clock compiling the new objects takes, with nothing beside it.
 
-    Bytes that no earlier variant had must be compiled, so no reuse with the same compiler is
-    quicker. An object costs the mean of the clean build, link and make included there. Objects that
-    the linker joins from others count as new too, hence the second bound.
+    Bytes that no earlier variant had must be compiled, whatever is reused. An object is taken to
+    cost the mean of the clean build, link and make included there. Objects that the linker joins
+    from others count as new too, hence the second bound.
     """
     new = min(reused.objects_new, reused.objects_compiled)
     return clean.wall_seconds / clean.objects_compiled * new

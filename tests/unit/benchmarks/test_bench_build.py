@@ -1,8 +1,9 @@
-"""`make bench-build`: what is missing is one sentence and exit code 2."""
+"""`make bench-build`: its tables, and that what is wrong is one sentence and exit code 2."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,17 @@ def test_a_file_of_an_earlier_version_is_told_of(
         build.main(["--output", str(written)])
     assert ended.value.code == 2
     assert "Move it out of the way" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ways", [["kbuild"], ["kbuild", "memtotal"]])
+def test_ways_that_it_did_not_begin_with_are_refused(
+    tmp_path: Path, ways: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "build.json"
+    written.write_text(json.dumps({"rows": [asdict(CLEAN), asdict(OURS)]}))
+    before = written.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        build.main(["--output", str(written), "--ways", *ways])
+    assert ended.value.code == 2
+    assert "begun without kbuild." in capsys.readouterr().err
+    assert written.read_bytes() == before
