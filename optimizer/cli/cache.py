@@ -36,6 +36,7 @@ def cache(clear: bool, as_json: bool) -> None:
             "bytes": found.bytes,
             "builds": counts.builds,
             "reused": counts.reused,
+            "kept": counts.kept,
             "compiled": counts.compiled,
             "distrusted": list(found.distrusted),
         }
@@ -46,6 +47,7 @@ def cache(clear: bool, as_json: bool) -> None:
     table.add_row("objects", f"{found.entries:,}, {found.bytes / 1e6:,.0f} MB")
     table.add_row("builds", f"{counts.builds:,} since it was last cleared")
     table.add_row("reused", f"{counts.reused:,} of {asked:,} objects asked for ({share:.0%})")
+    table.add_row("left in place", f"{counts.kept:,} of those")
     if found.distrusted:
         table.add_row("never reused", ", ".join(found.distrusted))
     console().print(table)

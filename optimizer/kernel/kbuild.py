@@ -18,7 +18,7 @@ from pathlib import Path
 from optimizer.errors import MachineFault, UserError
 from optimizer.kernel import elf
 from optimizer.kernel.kconfig import config_digest
-from optimizer.kernel.objects import ObjectStore
+from optimizer.kernel.objects import ObjectCounts, ObjectStore
 from optimizer.process import LOCK_NAME, Completed, Deadline, FolderLock, run_logged
 from optimizer.records import BuildResult
 from optimizer.settings import KernelSettings
@@ -213,11 +213,11 @@ class BuildTree:
         else:
             self._recover()
         vmlinux = self.folder / "vmlinux"
-        reused = self._objects.finish(objects_log).reused if self._objects is not None else 0
+        counts = ObjectCounts() if self._objects is None else self._objects.finish(objects_log)
         return BuildResult(
             ok=ok,
             seconds=time.monotonic() - started,
-            objects=len(compiled),
+            objects=len(compiled) + counts.kept,
             log=log,
             config_text=self._text(self.folder / ".config") or "",
             image=image if ok else None,
@@ -227,7 +227,7 @@ class BuildTree:
             sections=elf.section_sizes(vmlinux) if ok else {},
             errors=() if ok else tuple(seen[-12:]),
             timed_out=done.timed_out,
-            reused=reused,
+            reused=counts.reused,
         )
 
     def fingerprint(self) -> dict[str, str]:

@@ -5,18 +5,26 @@ first in ``PATH`` while kbuild runs. It preprocesses each unit, reduces it to wh
 depend on, and takes the object from a store when it was compiled from the same before. kbuild sees
 the compiler's own name, so its records of commands are the same with and without reuse.
 
+What has to be compiled is compiled from what the unit was reduced to, written as C. So what is
+stored under a name was compiled from what the name stands for.
+
 Most of the time that reuse costs is preprocessing, so the stand-in does it itself, for what kernels
-use of C; all else is the compiler's. Whenever an object is compiled, the compiler preprocesses it
-too, and the tokens are compared: nothing is stored under a name that is not the compiler's, and an
-object whose tokens were different once (``preprocessed``) is preprocessed by the compiler for good.
+use of C; all else is the compiler's. The first time that a unit is compiled, and one time in sixteen
+from then on, the compiler preprocesses it too, and the tokens are compared; one time in sixteen it
+compiles the whole unit too, and the objects are compared. An object whose tokens were different
+once (``preprocessed``) is preprocessed by the compiler for good; one that was different itself is
+``distrusted``, and compiled as it is written.
 
 A unit's headers are a thousand others' too. So a server runs beside make (``server.c``): it keeps
 what each stretch of a header gave and gives it again to the next unit, where all macros that the
-stretch asks for are what they were (``stretches.c``). Whoever gets no answer works alone.
+stretch asks for are what they were (``stretches.c``). Whoever gets no answer works alone. Before
+make asks for the first object, the server looks for those in the tree that would come out as they
+are, and marks them as made now (``lookahead.c``): for these make starts nothing at all.
 
 What identifies an entry: the reduced text, the options that are not the preprocessor's, the
 object's path, the stand-in's own source, and the compiler (its version and its files). A unit that
-the stand-in does not understand is taken whole; a damaged entry is removed and its object compiled.
+the stand-in does not understand is taken and compiled whole; a damaged entry is removed and its
+object compiled.
 
 Before it compiles, a build asks the compiler a hundred times whether it takes an option. The
 stand-in keeps these answers too (``probe.c``).
@@ -66,11 +74,15 @@ _NOTE = ".note"
 
 @dataclass(frozen=True)
 class ObjectCounts:
-    """How the C objects of one build, or of many, came about."""
+    """How the C objects of one build, or of many, came about.
+
+    ``kept`` of the ``reused`` ones were in the tree already: make did not even ask for them.
+    """
 
     reused: int = 0
     compiled: int = 0
     builds: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,8 +180,11 @@ class ObjectStore:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return ObjectCounts()
-        done = Counter(line.partition(" ")[0] for line in lines)
-        return ObjectCounts(done["reused"], done["compiled"] + done["compiled-whole"], 1)
+        # What make asked for all the same, as its command was another, came about last.
+        words = (line.split(" ", 2) for line in lines)
+        done = Counter({each[1]: each[0] for each in words if len(each) > 1}.values())
+        compiled = sum(done[word] for word in ("rewritten", "compiled", "compiled-whole"))
+        return ObjectCounts(done["reused"] + done["kept"], compiled, 1, done["kept"])
 
     def finish(self, log: Path) -> ObjectCounts:
         """After a build: add what its log says to the statistics, and keep the store in its limit.
@@ -313,8 +328,8 @@ def _distrusted(store: Path) -> tuple[str, ...]:
 def _statistics(store: Path) -> ObjectCounts:
     try:
         read = json.loads((store / _STATISTICS).read_text(encoding="utf-8"))
-        return ObjectCounts(**{name: int(read[name]) for name in asdict(ObjectCounts())})
-    except (OSError, ValueError, TypeError, KeyError):
+        return ObjectCounts(**{name: int(read.get(name, 0)) for name in asdict(ObjectCounts())})
+    except (OSError, ValueError, TypeError, AttributeError):
         return ObjectCounts()
 
 
@@ -329,6 +344,7 @@ def _add(store: Path, counts: ObjectCounts) -> None:
                     before.reused + counts.reused,
                     before.compiled + counts.compiled,
                     before.builds + counts.builds,
+                    before.kept + counts.kept,
                 )
                 half = store / f"{_STATISTICS}.part"
                 half.write_text(json.dumps(asdict(total)), encoding="utf-8")

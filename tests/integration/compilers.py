@@ -30,8 +30,14 @@ class Compiled:
 class Bench:
     """A folder with a store of its own, in which one source is compiled again and again."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, compares: bool | None = None) -> None:
+        """``compares``: every unit is compared with what the compiler reads, or none; None: as in a
+        build, each once and then some.
+        """
         self.folder = folder
+        self._compares = (
+            {} if compares is None else {"MEMTOTAL_OBJECTS_COMPARE": str(int(compares))}
+        )
         if not cache.exists():
             put_stand_in(cache)
         store = ObjectStore.open(cache, PREFIX, environment())
@@ -44,7 +50,8 @@ class Bench:
     @property
     def environment(self) -> dict[str, str]:
         """In which the stand-in comes first."""
-        return self.objects.environment(environment(), self._log) | {"MEMTOTAL_SERVER": self.server}
+        made = self.objects.environment(environment(), self._log)
+        return made | self._compares | {"MEMTOTAL_SERVER": self.server}
 
     def compile(self, source: str, *options: str) -> Compiled:
         """Compile with reuse, as kbuild calls the compiler: with a list of headers asked for."""

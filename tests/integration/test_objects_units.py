@@ -5,6 +5,8 @@ Whatever is expected of reuse, the object must be the compiler's own, byte for b
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -88,6 +90,17 @@ HARMLESS = {
 
 # What changes the object, or may.
 TELLING = {
+    "what has to stay, behind the name of its type": (
+        "struct a { int b; }; static struct a __attribute__((used)) one = { 1 };",
+        "struct a { int b; }; static struct a __attribute__((used)) one = { 2 };",
+    ),
+    "names of variables, counted where there is an alias": (
+        "int unit(void) { static int n; return n++; }\n"
+        "int other(void) __attribute__((alias(\"unit\")));",
+        "static inline int f(void) { static int m __attribute__((section(\".s\"))); return m++; }\n"
+        "int unit(void) { static int n; return n++; }\n"
+        "int other(void) __attribute__((alias(\"unit\")));",
+    ),
     "member before the used one": (task("", "", USES_FLAGS), task("int more;", "", USES_FLAGS)),
     "sizeof": (
         task("", "", "int unit(void) { return sizeof(struct task); }"),
@@ -255,6 +268,20 @@ TELLING = {
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path, tmp_path / "cache")
+
+
+@pytest.fixture
+def rewriting(tmp_path: Path) -> Bench:
+    """Whatever is compiled is compiled from what the unit was reduced to."""
+    return Bench(tmp_path, tmp_path / "cache", compares=False)
+
+
+@pytest.mark.parametrize("what", [*HARMLESS, *TELLING])
+def test_what_a_unit_is_reduced_to_gives_its_object(rewriting: Bench, what: str) -> None:
+    for source in (HARMLESS | TELLING)[what]:
+        made = rewriting.compile(source)
+        assert made.bytes == rewriting.really_compile(source)
+        assert made.reused or made.log.startswith("rewritten "), made.log
 
 
 @pytest.mark.parametrize("what", HARMLESS)
@@ -458,6 +485,30 @@ def units(draw: st.DrawFn) -> tuple[str, str]:
     derandomize=True,
 )
 @given(pair=units())
-def test_any_unit_gives_the_compilers_own_object(bench: Bench, pair: tuple[str, str]) -> None:
+def test_any_unit_gives_the_compilers_own_object(rewriting: Bench, pair: tuple[str, str]) -> None:
     for source in pair:
-        assert bench.compile(source).bytes == bench.really_compile(source)
+        made = rewriting.compile(source)
+        assert made.bytes == rewriting.really_compile(source)
+        assert made.reused or made.log.startswith("rewritten "), made.log
+
+
+def test_a_unit_that_is_another_when_reduced_is_not_trusted_again(tmp_path: Path) -> None:
+    # A compiler to which it makes a difference whether a name that nothing uses is declared.
+    bench = Bench(tmp_path, tmp_path / "cache", compares=True)
+    other = tmp_path / "compiler"
+    real = shutil.which(f"{PREFIX}gcc", path=environment()["PATH"])
+    other.write_text(
+        f'#!/bin/sh\ncase " $* " in *" cpp-output "*) ;; *) exec {real} "$@";; esac\n'
+        f'text=$(cat); case "$text" in *unused*) ;; *) text="$text int odd;";; esac\n'
+        f'printf "%s\\n" "$text" | {real} "$@"\n'
+    )
+    other.chmod(0o755)
+    env = bench.environment | {"MEMTOTAL_COMPILER": str(other)}
+    source = "extern int unused;\nint unit;\n"
+    (tmp_path / "unit.c").write_text(source)
+    for _time in range(2):
+        argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+        subprocess.run(argv, cwd=tmp_path, env=env, check=True)
+        assert (tmp_path / "unit.o").read_bytes() == bench.really_compile(source)
+    log = (tmp_path / "objects.log").read_text()
+    assert re.fullmatch(r"compiled unit\.o [0-9a-f]{64}\ncompiled unit\.o distrusted\n", log)

@@ -32,7 +32,7 @@ class Units:
     """Units that are compiled one after the other, with a compiler that tells who called it."""
 
     def __init__(self, folder: Path) -> None:
-        self.bench = Bench(folder, folder / "cache")
+        self.bench = Bench(folder, folder / "cache", compares=True)
         for name, text in HEADERS.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text)
@@ -47,8 +47,6 @@ class Units:
         self._compiler = {"MEMTOTAL_COMPILER": str(compiler)}
         self._count = 0
         self.server = Server(self.bench)
-        self.compile("int before;\n")  # what was never compiled is the compiler's to preprocess
-        self.compile("int before;\n", *WITH)
 
     def compile(self, source: str, *options: str) -> str:
         """Compile a unit that is like no other; what the log says of it."""
@@ -57,10 +55,9 @@ class Units:
         folder, log = self.bench.folder, self.bench.folder / "log"
         (folder / "unit.c").write_text(f"{source}\nint number_{self._count};\n")
         log.unlink(missing_ok=True)
-        env = self.bench.objects.environment(environment(), log) | self._compiler
+        env = self.bench.environment | self._compiler | {"MEMTOTAL_OBJECTS_LOG": str(log)}
         argv = [f"{PREFIX}gcc", *OPTIONS, *options, "-c", "-o", "unit.o", "unit.c"]
-        subprocess.run(argv, cwd=folder, env=env | {"MEMTOTAL_SERVER": self.bench.server},
-                       check=True, timeout=60)  # fmt: skip
+        subprocess.run(argv, cwd=folder, env=env, check=True, timeout=60)
         return log.read_text()
 
     @property
@@ -236,11 +233,11 @@ def test_any_headers_give_what_the_compiler_gives(
             )
             log = folder / "log"
             log.unlink(missing_ok=True)
-            env = units.bench.objects.environment(environment(), log)
+            env = units.bench.environment | {"MEMTOTAL_OBJECTS_LOG": str(log)}
             argv = [f"{PREFIX}gcc", *OPTIONS, "-I.", "-c", "-o", "unit.o", "unit.c"]
             said = [
                 subprocess.run(argv, cwd=folder, env=one, capture_output=True, check=False)
-                for one in (env | {"MEMTOTAL_SERVER": units.bench.server}, environment())
+                for one in (env, environment())
             ]
             assert (said[0].returncode, said[0].stderr) == (said[1].returncode, said[1].stderr)
             assert " for " not in (log.read_text() if log.exists() else ""), source
@@ -274,9 +271,11 @@ def test_a_reader_that_dies_costs_no_object(units: Units) -> None:
 
 
 def wrapped(units: Units, script: str) -> dict[str, str]:
-    """An environment in which the compiler is called by a script, as "$REAL"."""
+    """An environment in which a script calls the compiler, "$REAL"; but for questions."""
     compiler = units.bench.folder / "wrapped"
-    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.write_text(
+        f'#!/bin/sh\ncase " $* " in *" -x c "*) exec "$REAL" "$@";; esac\n{script}\n'
+    )
     compiler.chmod(0o755)
     return units.bench.environment | {
         "MEMTOTAL_COMPILER": str(compiler),

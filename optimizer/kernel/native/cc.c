@@ -2,10 +2,15 @@
  *
  * For `gcc ... -c -o x.o x.c` the unit is preprocessed (preprocess.c; by the real compiler where that
  * gives up), its tokens are reduced to what the unit can depend on (reduce.c), and an object that was
- * compiled from the same before is taken from the store. Then nobody sees what the compiler would have
- * said of code that the unit does not use: warnings, and errors that a clean build stops at. Calls
- * that only ask whether the compiler takes some options are answered from the store too (probe.c).
- * Every other call, and every doubt, is the real compiler's alone.
+ * compiled from the same before is taken from the store. Where there is none, the compiler is given
+ * what the unit was reduced to (writing.c), a twentieth of the text: it takes less than half the time.
+ * The first time, and now and then, the compiler preprocesses the unit too, and it must read what was
+ * read here; now and then it compiles the whole as well, and the object must be the same. What it will
+ * not take without a word is compiled as it is written.
+ *
+ * So nobody sees what the compiler would have said of code that the unit does not use: warnings, and
+ * errors that a clean build stops at. Calls that only ask whether the compiler takes some options are
+ * answered from the store too (probe.c). Every other call, and every doubt, is the real compiler's alone.
  *
  * Within a build the server (server.c) is asked to do it all: it has read the headers already. Then
  * begin_job() runs in the server and finish_job() in a child of it.
@@ -14,6 +19,7 @@
  *   MEMTOTAL_OBJECTS   folder of the store; without it nothing is reused
  *   MEMTOTAL_COMPILER  path of the real compiler
  *   MEMTOTAL_IDENTITY  what identifies it, and this program, besides the path
+ *   MEMTOTAL_OBJECTS_COMPARE  1: compare every unit that is compiled; 0: none
  *   MEMTOTAL_OBJECTS_CHECK  compile everything, and tell whether the store has the same
  *   MEMTOTAL_SERVER    the name of the build's server, given by itself
  *   MEMTOTAL_OBJECTS_LOG  file that gets one line an object: what was done, and the object
@@ -28,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -152,6 +159,12 @@ static bool is_compilation(char **argv, struct call *call)
     return compiles && call->source != NULL && call->object != NULL;
 }
 
+const char *object_of(char **argv)
+{
+    struct call call;
+    return is_compilation(argv, &call) ? call.object : NULL;
+}
+
 /* Whether an option has said all it has to say to the preprocessor. */
 static bool is_preprocessors(const char *option)
 {
@@ -256,6 +269,11 @@ static void add_to_list(const char *store, const char *list, const char *object)
 }
 
 /* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
+static bool reads_other_files(void)
+{
+    return has_string(".incbin") || has_string(".include");
+}
+
 static bool includes_in_assembly(const struct text *source)
 {
     return memmem(source->at, source->length, ".incbin", 7) != NULL ||
@@ -292,13 +310,33 @@ static void make_key(char **argv, const struct call *call, const struct text *us
     digest_end(digest, key);
 }
 
-/* Names what says that this object was compiled with these options before: if it was not, it is not
- * in the store, and the compiler preprocesses it anyway. */
-static void make_call_key(char **argv, const struct call *call, char key[NOTE_NAME])
+/* Names what says of a unit that our preprocessor once gave the compiler's tokens of it. */
+#define COMPARED "compared"
+
+static void make_unit_key(const struct call *call, char key[NOTE_NAME])
 {
-    const struct text nothing = {0};
-    make_key(argv, call, &nothing, false, key);
+    struct digest *digest = digest_new();
+    const char *identity = getenv("MEMTOTAL_IDENTITY");
+    const char *parts[] = {"unit", compiler, identity ? identity : "", call->object, call->source};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        digest_add(digest, parts[i], strlen(parts[i]) + 1);
+    digest_end(digest, key);
     strcat(key, NOTE);
+}
+
+static bool is_known(const char *store, const char *note)
+{
+    struct text said = {0};
+    bool is_there = store_read(store, note, &said);
+    free(said.at);
+    return is_there;
+}
+
+/* Of the units that were compared once, every sixteenth that is compiled is compared again. */
+static bool is_sampled(const char *key)
+{
+    const char *asked = getenv("MEMTOTAL_OBJECTS_COMPARE");
+    return asked != NULL ? *asked == '1' : key[0] == '0';
 }
 
 /* A file in memory that the compiler reads as its standard input: the text, behind the name of the
@@ -327,7 +365,8 @@ static int text_file(const struct call *call, const struct text *source)
 /* Compiles the text that was preprocessed already; true when it went well and without a word. False
  * may be anything: then the compiler is to be asked as kbuild asked, so that what it says is about
  * the source's own lines. */
-static bool compile_text(char **argv, const struct call *call, const struct text *source)
+static bool compile_text(char **argv, const struct call *call, const char *object,
+                         const struct text *source)
 {
     int status, count = 0, put = 0;
     if (call->has_debug || call->spoke || strpbrk(call->source, "\"\\\n") != NULL)
@@ -337,15 +376,16 @@ static bool compile_text(char **argv, const struct call *call, const struct text
         return false;
     while (argv[count] != NULL)
         count++;
-    char **asked = grown(NULL, (size_t)(count + 6) * sizeof *asked);
+    char **asked = grown(NULL, (size_t)(count + 7) * sizeof *asked);
     for (int i = 0; i < count; i++) {
         if (i > 0 && takes_value(argv[i]) && is_preprocessors(argv[i]))
             i++;
         else if (i > 0 && strcmp(argv[i], "-c") != 0 && is_preprocessors(argv[i]))
             continue;
         else if (argv[i] != call->source)
-            asked[put++] = argv[i];
+            asked[put++] = argv[i] == call->object ? (char *)object : argv[i];
     }
+    asked[put++] = "-Wno-attribute-alias"; /* a pragma says so where kernels do that */
     asked[put++] = "-x";
     asked[put++] = "cpp-output";
     asked[put++] = "-";
@@ -364,6 +404,19 @@ static bool compile_text(char **argv, const struct call *call, const struct text
     close(said);
     free(asked);
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 && silent;
+}
+
+/* Whether the unit as we rewrote it compiles to the object that is stored; yes where it does not compile
+ * at all, since then the compiler is always given the whole. */
+static bool is_object_of(char **argv, const struct call *call, const struct text *code, const char *key)
+{
+    char beside[4096];
+    if (snprintf(beside, sizeof beside, "%s.rewritten", call->object) >= (int)sizeof beside)
+        return true;
+    bool is_same = !compile_text(argv, call, beside, code) ||
+                   store_compare(getenv("MEMTOTAL_OBJECTS"), key, beside) != DIFFERENT;
+    unlink(beside);
+    return is_same;
 }
 
 bool compile(char **argv, int *code, struct text *text)
@@ -506,34 +559,58 @@ bool begin_job(struct job *job, char **argv)
     job->is_distrusted = is_listed(job->store, DISTRUSTED, job->call.object);
     if (job->is_distrusted)
         return true;
-    struct text before = {0};
     job->checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
-    make_call_key(argv, &job->call, job->call_key);
-    job->is_new = !job->checks && !store_read(job->store, job->call_key, &before);
-    free(before.at);
+    make_unit_key(&job->call, job->unit_key);
+    job->is_compared = getenv("MEMTOTAL_OBJECTS_COMPARE") != NULL || is_known(job->store, job->unit_key);
     job->other = job->call.has_debug ? "debug information"
-                 : job->is_new       ? ""
                  : is_listed(job->store, UNLIKE, job->call.object)
                      ? "its tokens were not the compiler's"
                      : preprocess_unit(argv, job->call.source, ask);
     return true;
 }
 
+/* Whether the compiler reads the tokens that we do; its text of them is `source` then. What is stored
+ * has to be named by what the compiler reads, not by what we think it does. */
+static bool is_read_alike(const struct job *job, struct call *call, struct text *source)
+{
+    if (!preprocess(job->argv, call, source)) {
+        note("compiled", call->object, "the compiler's preprocessor failed");
+        run_compiler(job->argv);
+    }
+    if (is_text_of_tokens(source->at, source->length))
+        return true;
+    add_to_list(job->store, UNLIKE, call->object);
+    note(job->checks ? "UNLIKE" : "compiled", call->object, token_difference());
+    return false;
+}
+
+/* Compiles everything as it is written, and compares it with what is stored. */
+static int check_job(const struct job *job, const char *key, const char *detail)
+{
+    struct text said = {0};
+    int status;
+    bool stores = compile(job->argv, &status, &said);
+    enum comparison found = status == 0 ? store_compare(job->store, key, job->call.object) : ABSENT;
+    note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", job->call.object, detail);
+    if (stores && found == ABSENT)
+        store_put(job->store, key, job->call.object);
+    return status;
+}
+
 int finish_job(struct job *job)
 {
     char **argv = job->argv, key[DIGEST_HEX];
     struct call call = job->call;
-    struct text source = {0}, reduced = {0}, said = {0};
+    struct text source = {0}, reduced = {0}, code = {0}, said = {0};
     const char *store = job->store, *other = job->other, *problem = NULL;
-    bool checks = job->checks, is_new = job->is_new;
-    int code;
+    int status;
     if (job->is_distrusted) {
         note("compiled", call.object, "distrusted");
         run_compiler(argv);
     }
     if (other == NULL)
         other = gather_unit();
-    bool reads_files = other == NULL && (has_string(".incbin") || has_string(".include"));
+    bool reads_files = other == NULL && reads_other_files();
     if (other == NULL)
         problem = call.may_reduce ? reduce_unit(&reduced) : "strict aliasing";
     bool is_own = other == NULL && problem == NULL;
@@ -554,42 +631,57 @@ int finish_job(struct job *job)
     }
     make_key(argv, &call, problem ? &source : &reduced, problem == NULL, key);
     keep_reduced(call.object, problem ? NULL : &reduced, key);
+    const char *detail = problem ? problem : other && *other ? other : key;
     unlink(call.object);
-    if (!checks && store_get(store, key, call.object)) {
-        note("reused", call.object, other && *other ? other : key);
-        if (is_new)
-            store_write(store, job->call_key, "compiled", 8);
+    if (!job->checks && store_get(store, key, call.object)) {
+        note("reused", call.object, detail);
         return 0;
     }
-    /* What is stored has to be named by what the compiler reads, not by what we think it does. */
-    if (is_own && !preprocess(argv, &call, &source)) {
-        note("compiled", call.object, "the compiler's preprocessor failed");
-        run_compiler(argv);
+    bool is_rewritten = problem == NULL && !job->checks && rewrite_unit(&code) == NULL;
+    bool is_whole = !is_rewritten || is_sampled(key);
+    if (is_own && (is_whole || !job->is_compared) && !is_read_alike(job, &call, &source)) {
+        compile(argv, &status, &said);
+        return status;
     }
-    if (is_own && !is_text_of_tokens(source.at, source.length)) {
-        add_to_list(store, UNLIKE, call.object);
-        note(checks ? "UNLIKE" : "compiled", call.object, token_difference());
-        compile(argv, &code, &said);
-        return code;
+    if (job->checks)
+        return check_job(job, key, detail);
+    if (!is_whole && compile_text(argv, &call, call.object, &code)) {
+        note("rewritten", call.object, detail);
+    } else {
+        if (is_own && source.length == 0 && !is_read_alike(job, &call, &source)) {
+            compile(argv, &status, &said);
+            return status;
+        }
+        note(problem ? "compiled-whole" : "compiled", call.object, detail);
+        bool is_compiled = source.length > 0 && compile_text(argv, &call, call.object, &source);
+        if (!is_compiled && !compile(argv, &status, &said))
+            return status;
     }
-    if (checks) {
-        bool stores = compile(argv, &code, &said);
-        enum comparison found = code == 0 ? store_compare(store, key, call.object) : ABSENT;
-        note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", call.object,
-             problem ? problem : other && *other ? other : key);
-        if (stores && found == ABSENT)
-            store_put(store, key, call.object);
-        return code;
-    }
-    note(problem ? "compiled-whole" : "compiled", call.object,
-         problem ? problem : other && *other ? other : key);
-    bool is_compiled = source.length > 0 && compile_text(argv, &call, &source);
-    if (!is_compiled && !compile(argv, &code, &said))
-        return code;
     store_put(store, key, call.object);
-    if (is_new)
-        store_write(store, job->call_key, "compiled", 8);
+    if (is_whole && is_rewritten && !is_object_of(argv, &call, &code, key))
+        add_to_list(store, DISTRUSTED, call.object);
+    if (is_own && !job->is_compared)
+        store_write(store, job->unit_key, COMPARED, strlen(COMPARED));
     return 0;
+}
+
+bool is_made_already(struct job *job)
+{
+    struct text reduced = {0};
+    char key[DIGEST_HEX];
+    if (job->is_distrusted || job->other != NULL || gather_unit() != NULL || reads_other_files() ||
+        !job->call.may_reduce || reduce_unit(&reduced) != NULL)
+        return false;
+    make_key(job->argv, &job->call, &reduced, true, key);
+    return store_compare(job->store, key, job->call.object) == SAME;
+}
+
+bool keep_object(const char *object)
+{
+    if (utimensat(AT_FDCWD, object, NULL, 0) != 0)
+        return false;
+    note("kept", object, "");
+    return true;
 }
 
 int main(int argc, char **argv)

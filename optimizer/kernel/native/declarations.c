@@ -224,6 +224,38 @@ static u32 scan_attribute(u32 i, struct item *item)
     return stop + 1;
 }
 
+/* A structure or the like with its attributes: those before a declarator are the declarator's. */
+static u32 scan_tagged_of(struct item *item, u32 i)
+{
+    u32 stop = scan_tagged(i);
+    while (i < stop) {
+        if (word_at(i) == W_ATTRIBUTE)
+            i = scan_attribute(i, item);
+        else
+            i = tokens[i].kind == T_PUNCT && tokens[i].punct == '{' ? tokens[i].match + 1 : i + 1;
+    }
+    return stop;
+}
+
+/* How many static variables of a function have a section of their own. */
+u32 sectioned_variables(const struct item *item)
+{
+    u32 count = 0, stop = tokens[item->body].match;
+    for (u32 i = item->body; i < stop; i++) {
+        if (word_at(i) != W_STATIC)
+            continue;
+        for (; i < stop && tokens[i].punct != ';'; i++) {
+            if (word_at(i) != W_ATTRIBUTE)
+                continue;
+            for (u32 end = tokens[i + 1].match; i < end; i++)
+                if (tokens[i].kind == T_IDENT &&
+                    (is(tokens[i].symbol, "section") || is(tokens[i].symbol, "__section__")))
+                    count++;
+        }
+    }
+    return count;
+}
+
 /* One top-level declaration; returns the index after it. */
 u32 scan_item(u32 i)
 {
@@ -248,7 +280,7 @@ u32 scan_item(u32 i)
         else if (one == W_INLINE) item->is_inline = true, i++;
         else if (one == W_QUALIFIER || one == W_REGISTER || one == W_THREAD || one == W_NORETURN) i++;
         else if (one == W_BASIC) typed = true, i++;
-        else if (one == W_STRUCT || one == W_UNION || one == W_ENUM) typed = true, i = scan_tagged(i);
+        else if (one == W_STRUCT || one == W_UNION || one == W_ENUM) typed = true, i = scan_tagged_of(item, i);
         else if (one == W_TYPEOF) typed = true, i = tokens[i + 1].match + 1;
         else if (one == W_ATTRIBUTE || one == W_EXTENSION || one == W_ALIGNAS) i = scan_attribute(i, item);
         else if (one == W_NONE && !typed && is_type_name(i)) typed = true, i++;

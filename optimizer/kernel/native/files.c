@@ -224,6 +224,29 @@ void forget_listed(void)
     listed_count = 0;
 }
 
+static const char *listed_name(const struct file *file)
+{
+    const char *name = file->path;
+    while (name[0] == '.' && name[1] == '/')
+        for (name += 2; *name == '/';)
+            name++;
+    return name;
+}
+
+bool has_headers(const char *const *paths, u32 count)
+{
+    static const char all_options[] = "include/generated/autoconf.h"; /* fixdep leaves it out */
+    u32 found = 0;
+    for (u32 i = 0; i < listed_count; i++) {
+        const char *name = listed_name(listed[i]);
+        if (listed[i] == main_file || strcmp(name, all_options) == 0)
+            continue;
+        if (found == count || strcmp(name, paths[found++]) != 0)
+            return false;
+    }
+    return found == count;
+}
+
 /* The rule for make that -MMD asks for, laid out as the compiler does (libcpp, mkdeps.cc). */
 bool write_list(const char *path)
 {
@@ -234,10 +257,7 @@ bool write_list(const char *path)
     text_add(&out, "o:", 2);
     column++;
     for (u32 i = 0; i < listed_count; i++) {
-        const char *one = listed[i]->path;
-        while (one[0] == '.' && one[1] == '/')
-            for (one += 2; *one == '/';)
-                one++;
+        const char *one = listed_name(listed[i]);
         u32 length = (u32)strlen(one);
         if (strpbrk(one, " \t#$\\:%") != NULL)
             cannot("a path with characters that make takes otherwise", one, length);

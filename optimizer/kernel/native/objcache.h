@@ -56,6 +56,12 @@ bool has_string(const char *with);
  */
 const char *reduce_unit(struct text *reduced);
 
+/* Writes what reduce_unit() found as C that compiles to the object that the whole unit compiles to.
+ *
+ * Returns NULL, or why not.
+ */
+const char *rewrite_unit(struct text *code);
+
 /* From now on remembers what headers give: for a process that preprocesses many units. */
 void remember_headers(void);
 
@@ -81,14 +87,17 @@ struct call {
     bool may_reduce; /* -fno-strict-aliasing: types say nothing of what may overlap */
 };
 
+/* What a command compiles a unit to; NULL when it does not. */
+const char *object_of(char **argv);
+
 /* A unit that is preprocessed, but for what the compiler's own preprocessor is to do. */
 struct job {
     char **argv;
     struct call call;
     const char *store;
     const char *other; /* why our preprocessor does not do; NULL: it did */
-    bool checks, is_new, is_distrusted;
-    char call_key[NOTE_NAME];
+    bool checks, is_compared, is_distrusted;
+    char unit_key[NOTE_NAME];
 };
 
 /* Begins it: false for a call that compiles no unit, which is the compiler's alone. */
@@ -96,6 +105,39 @@ bool begin_job(struct job *job, char **argv);
 
 /* Takes the object from the store, or compiles; the exit code. May become the compiler. */
 int finish_job(struct job *job);
+
+/* What kbuild wrote down of an object, when it last called the compiler for it. */
+struct recipe {
+    const char *object;
+    int64_t made; /* when, in nanoseconds */
+    bool is_outdated; /* an option changed since then, in this build */
+    bool is_others;   /* something else did, or in an earlier build */
+    char *text, *command, **argv;
+    const char *path, *list; /* of this description, and of the list of headers it was made of */
+    const char **headers; /* all but the source and the one with all options, in the compiler's order */
+    uint32_t header_count;
+};
+
+/* Tells of every object in the working directory that make finds outdated for options alone. */
+void look_ahead(void (*to)(const struct recipe *recipe));
+
+/* Whether kbuild called the compiler otherwise when it made this object. */
+bool is_new_command(const char *object, char **argv);
+
+/* To be called before make. */
+void begin_looking(void);
+
+/* Whether the unit that was preprocessed last read these headers, in this order. */
+bool has_headers(const char *const *paths, uint32_t count);
+
+/* Writes it anew after the unit was preprocessed: other headers may have been read. */
+bool write_recipe(const struct recipe *recipe);
+
+/* Whether the object that is there is what this job would come to. In place of finish_job(). */
+bool is_made_already(struct job *job);
+
+/* Has it count as made now. */
+bool keep_object(const char *object);
 
 /* Runs a build's make with a server beside it; the exit code. */
 int serve(char **argv);

@@ -7,16 +7,14 @@
  * structure a member belongs to, expressions are typed as the compiler would.
  *
  * Sound by construction: a construct that is not understood ends the reduction, and the unit is
- * then taken whole. Nothing here decides what is compiled, only what is compared.
+ * then taken whole. What is compared is what is compiled, but for the other members of structures
+ * that count: rewrite_unit() has them, so that the compiler understands the rest.
  */
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "unit.h"
-
-static void put_parts(u32 from, u32 to);
 
 struct work {
     struct item *item;
@@ -117,108 +115,17 @@ static void mark_item(struct item *item)
     }
 }
 
-static struct text *out;
-
-static void put(u32 from, u32 to)
+static void work_off(void)
 {
-    for (u32 i = from; i < to; i++) {
-        text_add(out, tokens[i].at, tokens[i].length);
-        text_add(out, " ", 1);
+    while (queue_length > 0) {
+        struct work work = queue[--queue_length];
+        if (work.item != NULL)
+            mark_item(work.item);
+        else if (work.record != NULL)
+            mark_record(work.record);
+        else
+            mark_enumeration(work.enumeration);
     }
-}
-
-static void put_body(struct record *record)
-{
-    u32 stop = tokens[record->body].match;
-    int pack = pack_at(record->body);
-    text_add(out, "{ ", 2);
-    if (pack != pack_at(stop))
-        odd("pragma in a structure", record->body);
-    if (pack != 0) {
-        char note[32];
-        int used = snprintf(note, sizeof note, "@pack %d ", pack);
-        text_add(out, note, (size_t)used);
-    }
-    if (record->complete) {
-        put(record->body + 1, stop);
-    } else if (record->kept != 0) {
-        char tail[64];
-        put(record->units[0].start, record->units[record->kept - 1].end);
-        bool more = record->kept < record->unit_count;
-        measure(record);
-        int used = snprintf(tail, sizeof tail, "@%x %d ", record->basic, more);
-        text_add(out, tail, (size_t)used);
-        for (u32 i = 0; i < record->attribute_count; i++) {
-            used = snprintf(tail, sizeof tail, "@%llx ", (unsigned long long)record->attributes[i]);
-            text_add(out, tail, (size_t)used);
-        }
-        if (more)
-            put_parts(record->units[record->kept].start, stop);
-    } else {
-        put_parts(record->body + 1, stop);
-    }
-    text_add(out, "} ", 2);
-}
-
-/* What is used of the types defined within something that is itself not used. */
-static void put_parts(u32 from, u32 to)
-{
-    for (u32 i = from; i < to; i++) {
-        if (tokens[i].kind != T_PUNCT || tokens[i].punct != '{')
-            continue;
-        enum word before = W_NONE;
-        for (u32 k = i; k-- > from && k + 40 > i;) {
-            before = word_at(k);
-            if (before == W_STRUCT || before == W_UNION || before == W_ENUM)
-                break;
-        }
-        if (before == W_ENUM) {
-            if (tokens[i].enumeration != NULL && tokens[i].enumeration->reached) {
-                put(tokens[i].enumeration->head, tokens[i].enumeration->tail);
-                text_add(out, "; ", 2);
-            }
-            i = tokens[i].match;
-        } else if ((before == W_STRUCT || before == W_UNION) && tokens[i].record != NULL &&
-                   !tokens[i].record->is_local) {
-            struct record *record = tokens[i].record;
-            if (record->complete || record->kept != 0) {
-                put(record->head, record->body);
-                put_body(record);
-                put(tokens[record->body].match + 1, record->tail);
-                text_add(out, "; ", 2);
-                i = tokens[i].match;
-            }
-        }
-    }
-}
-
-static void put_item(struct item *item)
-{
-    if (!item->reached) {
-        if (item->parts != NULL)
-            put_parts(item->start, item->end);
-        return;
-    }
-    u32 from = item->start;
-    if (item->parts != NULL) {
-        u32 stop = item->body ? item->body : item->end;
-        for (u32 i = item->start; i < stop; i++) {
-            if (tokens[i].kind != T_PUNCT || tokens[i].punct != '{')
-                continue;
-            struct record *mine = NULL;
-            for (struct part *part = item->parts; part != NULL; part = part->next)
-                if (part->record != NULL && part->record->body == i)
-                    mine = part->record;
-            if (mine != NULL) {
-                put(from, i);
-                put_body(mine);
-                from = tokens[i].match + 1;
-            }
-            i = tokens[i].match;
-        }
-    }
-    put(from, item->end);
-    text_add(out, "\n", 1);
 }
 
 const char *read_unit(const char *source, size_t length)
@@ -233,7 +140,6 @@ const char *read_unit(const char *source, size_t length)
 
 const char *reduce_unit(struct text *reduced)
 {
-    out = reduced;
     if (setjmp(give_up) != 0)
         return why;
     match_brackets();
@@ -262,16 +168,43 @@ const char *reduce_unit(struct text *reduced)
         if (symbol->name != NULL && symbol->name->what == N_OBJECT)
             reach(symbol->name);
     }
-    while (queue_length > 0) {
-        struct work work = queue[--queue_length];
-        if (work.item != NULL)
-            mark_item(work.item);
-        else if (work.record != NULL)
-            mark_record(work.record);
-        else
-            mark_enumeration(work.enumeration);
-    }
+    work_off();
+    write_compared(reduced);
+    return NULL;
+}
+
+static bool is_in_whole_record(const struct item *item, u32 body)
+{
+    for (const struct part *part = item->parts; part != NULL; part = part->next)
+        if (part->record != NULL && part->record->complete && part->record->body < body &&
+            tokens[part->record->body].match > body)
+            return true;
+    return false;
+}
+
+/* Has structures count whole that are written at all: those of which some members count, and those
+ * that stand in a whole one. Whether there was one. */
+static bool complete_records(void)
+{
+    bool found = false;
     for (u32 i = 0; i < item_count; i++)
-        put_item(&items[i]);
+        for (struct part *part = items[i].parts; part != NULL; part = part->next) {
+            struct record *record = part->record;
+            if (record == NULL || record->complete ||
+                (record->kept == 0 && !is_in_whole_record(&items[i], record->body)))
+                continue;
+            record->complete = found = true;
+            enqueue(NULL, record, NULL);
+        }
+    return found;
+}
+
+const char *rewrite_unit(struct text *code)
+{
+    if (setjmp(give_up) != 0)
+        return why;
+    while (complete_records())
+        work_off();
+    write_compiled(code);
     return NULL;
 }

@@ -7,6 +7,9 @@
  * whatever happens here is to cost time, never an object. So it waits until nobody is left who might
  * still write its object: the child and its compilers hold the other end of its socket.
  *
+ * Before the first of the kernel's own objects the reader looks over those that are in the tree: many
+ * that make is about to ask for will come out as they are (lookahead.c).
+ *
  * Reader and children are in make's process group: who ends that ends all. When a header changes
  * during the build, or too much is kept, the reader ends and another begins with nothing.
  */
@@ -33,6 +36,7 @@
 #define SERVER "MEMTOTAL_SERVER" /* the name of its socket, for the stand-ins */
 #define MOST_UNITS 256           /* at a time */
 #define MOST_BYTES (1u << 30)    /* kept by one reader */
+#define MOST_LOOKS 3            /* ahead, at a time */
 #define MOST_FAILURES 3          /* of readers: then everybody works for himself */
 #define ALONE (-1)               /* for an exit code: do it yourself */
 #define STANDARD_FILES 3
@@ -199,13 +203,73 @@ static void collect_children(void)
     for (pid_t child; (child = waitpid(-1, &status, WNOHANG)) > 0;)
         for (unsigned i = 0; i < running_count; i++)
             if (running[i].child == child) {
-                if (WIFEXITED(status))
+                if (running[i].peer < 0)
+                    ; /* nobody asked */
+                else if (WIFEXITED(status))
                     answer(running[i].peer, WEXITSTATUS(status));
                 else
                     close(running[i].peer); /* its compilers may live yet */
                 running[i] = running[--running_count];
                 break;
             }
+}
+
+/* Begins a child that does what is left of a job; its exit code is for the peer, if there is one. */
+static pid_t begin_child(void)
+{
+    pid_t reader = getpid(), child = fork();
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGCHLD, SIG_DFL);
+    is_handed_over = true;
+    if (getppid() != reader)
+        raise(SIGKILL);
+    return 0;
+}
+
+static void count_child(pid_t child, int peer)
+{
+    running[running_count].child = child;
+    running[running_count++].peer = peer;
+}
+
+static sigset_t nothing_blocked; /* the end of a child interrupts a wait with these */
+
+static void wait_for_children(unsigned left)
+{
+    while (collect_children(), running_count > left)
+        ppoll(NULL, 0, NULL, &nothing_blocked);
+}
+
+/* Of an object that make would ask for: whether it has to. */
+static void consider(const struct recipe *recipe)
+{
+    struct job job;
+    if (remembers_too_much(MOST_BYTES) || !begin_job(&job, recipe->argv) || job.other != NULL ||
+        strcmp(job.call.object, recipe->object) != 0)
+        return;
+    wait_for_children(MOST_LOOKS - 1);
+    pid_t child = begin_child();
+    if (child == 0)
+        _exit(!is_made_already(&job) || !write_recipe(recipe) || !keep_object(recipe->object));
+    if (child > 0)
+        count_child(child, -1);
+}
+
+static bool has_looked; /* this reader or the one before it */
+
+/* To be called before the first of the kernel's own objects: then all headers are made. Where its
+ * command is another than before, so are probably all, and nothing will be as it was. */
+static void look_ahead_once(char **argv)
+{
+    const char *object = has_looked ? NULL : object_of(argv);
+    if (object == NULL || starts(object, "scripts/") || starts(object, "tools/"))
+        return;
+    has_looked = true;
+    if (!is_new_command(object, argv))
+        look_ahead(consider);
+    wait_for_children(0);
 }
 
 /* Preprocesses a unit here, and does the rest in a child. */
@@ -222,31 +286,21 @@ static void take_call(int peer)
         strcpy(folder, call.folder);
     if (is_known && strcmp(folder, call.folder) == 0) {
         environ = call.variables;
-        if (begin_job(&job, call.argv)) {
-            pid_t reader = getpid();
-            child = fork();
-            if (child == 0) {
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                signal(SIGCHLD, SIG_DFL);
-                is_handed_over = true;
-                umask(call.mask);
-                for (int i = 0; i < STANDARD_FILES; i++)
-                    dup2(call.files[i], i);
-                fcntl(peer, F_SETFD, 0); /* its compilers are to hold it too */
-                if (getppid() != reader)
-                    raise(SIGKILL);
-                exit(finish_job(&job));
-            }
+        look_ahead_once(call.argv);
+        if (begin_job(&job, call.argv) && (child = begin_child()) == 0) {
+            umask(call.mask);
+            for (int i = 0; i < STANDARD_FILES; i++)
+                dup2(call.files[i], i);
+            fcntl(peer, F_SETFD, 0); /* its compilers are to hold it too */
+            exit(finish_job(&job));
         }
         environ = mine;
     }
     drop(&call);
-    if (child > 0) {
-        running[running_count].child = child;
-        running[running_count++].peer = peer;
-    } else {
+    if (child > 0)
+        count_child(child, peer);
+    else
         answer(peer, ALONE);
-    }
 }
 
 static void woken(int signal)
@@ -256,9 +310,9 @@ static void woken(int signal)
 
 static _Noreturn void read_units(int door)
 {
-    sigset_t nothing, child;
+    sigset_t child;
     struct sigaction action = {.sa_handler = woken};
-    sigemptyset(&nothing);
+    sigemptyset(&nothing_blocked);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
@@ -270,7 +324,7 @@ static _Noreturn void read_units(int door)
         if (ends && running_count == 0)
             exit(0);
         struct pollfd calls = {.fd = ends ? -1 : door, .events = POLLIN};
-        if (ppoll(&calls, 1, NULL, &nothing) > 0) {
+        if (ppoll(&calls, 1, NULL, &nothing_blocked) > 0) {
             int peer = accept4(door, NULL, NULL, SOCK_CLOEXEC);
             if (peer >= 0)
                 take_call(peer);
@@ -327,6 +381,7 @@ static int open_door(void)
 static pid_t open_up(int *door, bool may_try)
 {
     pid_t reader = *door >= 0 && may_try ? start(run_reader, door) : -1;
+    has_looked = true; /* for the next one */
     if (reader < 0 && *door >= 0) {
         close(*door);
         *door = -1;
@@ -337,6 +392,7 @@ static pid_t open_up(int *door, bool may_try)
 int serve(char **argv)
 {
     int status = 0, failures = 0, door = open_door();
+    begin_looking();
     if (door < 0)
         unsetenv(SERVER);
     signal(SIGTERM, SIG_IGN); /* it is for make, which tidies up and ends */

@@ -144,6 +144,7 @@ static u64 text_hash(u32 from, u32 to)
 }
 
 u64 layout; /* hash of the attributes met that change a layout */
+bool looks_up_names;
 
 /* Attributes: what they name is used; those that change a layout are remembered. */
 void parse_attributes(void)
@@ -188,6 +189,7 @@ void parse_attributes(void)
             names_strings |= is(symbol, "alias") || is(symbol, "__alias__") ||
                              is(symbol, "weakref") || is(symbol, "ifunc") ||
                              is(symbol, "__ifunc__") || is(symbol, "__weakref__");
+            looks_up_names |= names_strings;
             if (symbol->name != NULL && marking)
                 reach(symbol->name);
             if ((symbol->word == W_STRUCT || symbol->word == W_UNION) &&

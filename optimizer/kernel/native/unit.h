@@ -39,6 +39,7 @@ struct symbol {
     struct macro *macro;
     struct macro *definitions; /* all that there have been, the last one first */
     struct file *file;   /* a path's */
+    struct moment *moment; /* lookahead.c: a path's */
 };
 
 struct token {
@@ -134,6 +135,7 @@ struct tag {
     struct record *record;
     struct enumeration *enumeration;
     u32 frame;
+    bool announced; /* writing.c */
     struct tag *outer, *before;
 };
 
@@ -223,6 +225,7 @@ bool is_identifier(u32 i);
 u32 skip_attributes(u32 i);
 bool is_type_name(u32 i);
 u32 scan_item(u32 i);
+u32 sectioned_variables(const struct item *item);
 
 static inline bool at(char punct)
 {
@@ -248,6 +251,7 @@ static inline enum word word(void)
 
 extern bool marking;
 extern u64 layout;
+extern bool looks_up_names; /* the compiler does, for an alias */
 void reach_item(struct item *item);
 void reach(struct name *name);
 void need_complete(struct type *type);
@@ -283,5 +287,10 @@ struct type *parse_compound(void);
 /* reduce.c: what is yet to be looked at */
 
 void enqueue(struct item *item, struct record *record, struct enumeration *enumeration);
+
+/* writing.c: what was found, as text */
+
+void write_compared(struct text *text);
+void write_compiled(struct text *text);
 
 #endif

@@ -28,7 +28,8 @@ def store(tmp_path: Path) -> ObjectStore:
 
 def log(tmp_path: Path, *words: str) -> Path:
     path = tmp_path / "log"
-    path.write_text("".join(f"{word} some/object.o detail\n" for word in words))
+    lines = [f"{word} some/object_{number}.o detail\n" for number, word in enumerate(words)]
+    path.write_text("".join(lines))
     return path
 
 
@@ -69,13 +70,13 @@ def test_trimming_what_another_trims_too_is_no_error(tmp_path: Path) -> None:
 def test_usage_and_clear(store: ObjectStore, tmp_path: Path) -> None:
     entry(tmp_path / "objects", "abc", 100, used=1.0)
     entry(tmp_path / "objects", "cde", 50, used=1.0)
-    store.finish(log(tmp_path, "reused", "reused", "compiled", "compiled-whole"))
+    store.finish(log(tmp_path, "reused", "reused", "kept", "rewritten", "compiled-whole"))
     store.finish(log(tmp_path, "compiled"))
     store.distrust(["mm/slub.o", "fs/open.o"])
     store.distrust(["mm/slub.o"])
     found = objects.usage(tmp_path)
     assert (found.entries, found.bytes) == (2, 150)
-    assert found.counts == ObjectCounts(reused=2, compiled=3, builds=2)
+    assert found.counts == ObjectCounts(reused=3, compiled=3, builds=2, kept=1)
     assert found.distrusted == ("fs/open.o", "mm/slub.o")
     assert objects.clear(tmp_path) == 150
     emptied = objects.usage(tmp_path)

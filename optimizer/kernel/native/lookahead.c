@@ -1,0 +1,301 @@
+/* A look at a tree before make looks: which objects would come out as they are?
+ *
+ * kbuild takes an object to be outdated when an option that one of its files mentions has changed,
+ * and few of them change. To make's recipe for one belong a dozen processes, whatever is compiled. So
+ * when make begins with the objects, those that it would find outdated for no other reason than an
+ * option are preprocessed and reduced here, by the command that kbuild wrote down; where the store has
+ * the very object that is there, the object is marked as made now. make then leaves it alone.
+ *
+ * An object is left to make where anything else is new: its source, a header, its command (make compares
+ * that itself), or where kbuild's tools have edited it. Where an option has it read other headers, what
+ * kbuild wrote down is written anew.
+ */
+
+#define _GNU_SOURCE
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preprocess.h"
+
+typedef int64_t i64;
+
+struct moment {
+    i64 changed; /* a file, in nanoseconds; 0: there is none */
+    u32 listed;  /* which recipe named it last */
+};
+static u32 recipe_number;
+
+static i64 nanoseconds(struct timespec time)
+{
+    return (i64)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static i64 began; /* changes of options before that are those of another build */
+
+void begin_looking(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* as files have it */
+    began = nanoseconds(now);
+}
+
+static i64 changed_at(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 ? nanoseconds(about.st_mtim) : 0;
+}
+
+static struct moment *moment_of(const char *path, u32 length)
+{
+    struct symbol *name = intern_kept(path, length);
+    if (name->moment == NULL) {
+        char whole[4096];
+        name->moment = arena(sizeof *name->moment);
+        snprintf(whole, sizeof whole, "%.*s", (int)length, path);
+        name->moment->changed = changed_at(whole);
+    }
+    return name->moment;
+}
+
+/* --- what kbuild wrote down */
+
+#define LIST "-Wp,-MMD," /* has the compiler list the headers, in a file that fixdep removes */
+
+static bool is_list(const char *word)
+{
+    return starts(word, LIST);
+}
+
+/* A command as the shell splits it, for what kbuild's have: quotes, and what make would replace. False
+ * for anything else. */
+static bool split_command(char *text, struct recipe *recipe)
+{
+    u32 count = 0, room = 64;
+    char *put = text;
+    recipe->argv = grown(NULL, room * sizeof(char *));
+    while (*text != 0) {
+        if (*text == ' ') {
+            text++;
+            continue;
+        }
+        if (count + 2 > room)
+            recipe->argv = grown(recipe->argv, (room *= 2) * sizeof(char *));
+        char *word = put, quote = 0;
+        for (; *text != 0 && (quote || *text != ' '); text++) {
+            if (strncmp(text, "$(pound)", 8) == 0) {
+                *put++ = '#';
+                text += 7;
+            } else if (*text == quote) {
+                quote = 0;
+            } else if (!quote && (*text == '\'' || *text == '"')) {
+                quote = *text;
+            } else if (*text == '\\' && text[1] != 0 &&
+                       (quote == 0 || (quote == '"' && strchr("$`\"\\", text[1]) != NULL))) {
+                *put++ = *++text;
+            } else if (*text == '$' || *text == '`' || (!quote && strchr(";&|<>(){}*?~", *text))) {
+                return false;
+            } else {
+                *put++ = *text;
+            }
+        }
+        if (quote)
+            return false;
+        if (*text != 0)
+            text++;
+        *put++ = 0; /* not before what is read: at least a space was left out */
+        if (is_list(word))
+            recipe->list = word + strlen(LIST);
+        else
+            recipe->argv[count++] = word;
+    }
+    recipe->argv[count] = NULL;
+    return count > 0;
+}
+
+/* False for a file that was there already: the compiler lists a header again that it found by another
+ * way. */
+static bool depend_on_file(const char *path, struct recipe *recipe)
+{
+    struct moment *moment = moment_of(path, (u32)strlen(path));
+    if (moment->listed == recipe_number)
+        return false;
+    moment->listed = recipe_number;
+    recipe->is_others |= moment->changed == 0 || moment->changed > recipe->made;
+    return true;
+}
+
+/* An option that changed before this build began was left to the next build that has the object: this
+ * one need not have it either. */
+static void depend_on_option(const char *path, u32 length, struct recipe *recipe)
+{
+    i64 changed = moment_of(path, length)->changed;
+    if (changed <= recipe->made)
+        return;
+    recipe->is_outdated = true;
+    recipe->is_others |= changed < began;
+}
+
+/* One dependency of the list in the file. */
+static void read_dependency(char *at, struct recipe *recipe)
+{
+    static const char option[] = "$(wildcard include/config/";
+    char *end = strstr(at, " \\");
+    if (end != NULL)
+        *end = 0;
+    if (starts(at, option)) {
+        at += sizeof "$(wildcard " - 1;
+        depend_on_option(at, (u32)strcspn(at, ")"), recipe);
+        return;
+    }
+    if (depend_on_file(at, recipe))
+        recipe->headers[recipe->header_count++] = at;
+}
+
+static char *copy(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    return memcpy(grown(NULL, size), text, size);
+}
+
+static bool read_recipe(const char *path, struct recipe *recipe)
+{
+    recipe_number++;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat about;
+    if (file < 0)
+        return false;
+    bool whole = fstat(file, &about) == 0 && about.st_size > 0;
+    size_t size = whole ? (size_t)about.st_size : 0;
+    recipe->text = grown(NULL, size + 1);
+    whole = whole && read(file, recipe->text, size) == (ssize_t)size;
+    close(file);
+    recipe->text[size] = 0;
+    if (!whole)
+        return false;
+    recipe->headers = grown(NULL, (size / 4 + 1) * sizeof *recipe->headers);
+    bool in_list = false, has_command = false, has_source = false;
+    char *rest = recipe->text;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+        char *value = strstr(line, " := ");
+        if (starts(line, "cmd_") || starts(line, "savedcmd_")) {
+            if (value == NULL)
+                return false;
+            recipe->command = copy(value + 4);
+            has_command = split_command(value + 4, recipe);
+        } else if (starts(line, "source_")) {
+            if (value == NULL)
+                return false;
+            depend_on_file(value + 4, recipe);
+            has_source = true;
+        } else if (starts(line, "deps_")) {
+            in_list = true;
+        } else if (*line == '#') {
+            return false; /* versions of symbols, which say more than the object does */
+        } else if (*line != ' ') {
+            in_list = false;
+        } else if (in_list) {
+            read_dependency(line + strspn(line, " "), recipe);
+        }
+    }
+    return has_command && has_source;
+}
+
+/* The kernel's own tool makes a description out of a list of headers: it looks for options in them. */
+static bool run_fixdep(const struct recipe *recipe, const char *to)
+{
+    char *const argv[] = {"scripts/basic/fixdep", (char *)recipe->list, (char *)recipe->object,
+                          recipe->command, NULL};
+    int status, file = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    pid_t child = file < 0 ? -1 : fork();
+    if (child == 0) {
+        dup2(file, 1);
+        execv(argv[0], argv);
+        _exit(127);
+    }
+    if (file >= 0)
+        close(file);
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+           WEXITSTATUS(status) == 0;
+}
+
+bool write_recipe(const struct recipe *recipe)
+{
+    char beside[4096];
+    if (has_headers(recipe->headers, recipe->header_count))
+        return true;
+    if (recipe->list == NULL || setjmp(give_up) != 0 || !write_list(recipe->list) ||
+        snprintf(beside, sizeof beside, "%s.part", recipe->path) >= (int)sizeof beside)
+        return false;
+    bool is_written = run_fixdep(recipe, beside) && rename(beside, recipe->path) == 0;
+    unlink(recipe->list);
+    return is_written;
+}
+
+static void forget_recipe(struct recipe *recipe)
+{
+    free(recipe->text);
+    free(recipe->command);
+    free(recipe->argv);
+    free(recipe->headers);
+}
+
+bool is_new_command(const char *object, char **argv)
+{
+    struct recipe recipe = {0};
+    char path[4096];
+    const char *slash = strrchr(object, '/');
+    int folder = slash == NULL ? 0 : (int)(slash - object) + 1;
+    snprintf(path, sizeof path, "%.*s.%s.cmd", folder, object, object + folder);
+    bool is_new = false;
+    if (read_recipe(path, &recipe)) {
+        char **before = recipe.argv;
+        for (; *argv != NULL && !is_new; argv++)
+            if (!is_list(*argv))
+                is_new = *before == NULL || strcmp(*argv, *before++) != 0;
+        is_new |= *before != NULL;
+    }
+    forget_recipe(&recipe);
+    return is_new;
+}
+
+/* --- the look */
+
+static void (*propose)(const struct recipe *recipe);
+
+/* A path that may be ".../.x.o.cmd", of the object ".../x.o". */
+static int look_at(const char *path, const struct stat *about, int kind, struct FTW *where)
+{
+    static const char *const not_ours[] = {"./scripts", "./tools", "./include"};
+    (void)about;
+    if (kind == FTW_D)
+        for (size_t i = 0; i < sizeof not_ours / sizeof *not_ours; i++)
+            if (strcmp(path, not_ours[i]) == 0)
+                return FTW_SKIP_SUBTREE;
+    size_t length = strlen(path), folder = (size_t)where->base;
+    char object[4096];
+    if (kind != FTW_F || path[folder] != '.' || length < folder + 8 || length >= sizeof object ||
+        strcmp(path + length - 6, ".o.cmd") != 0)
+        return FTW_CONTINUE;
+    snprintf(object, sizeof object, "%.*s%.*s", (int)(folder - 2), path + 2,
+             (int)(length - folder - 5), path + folder + 1);
+    struct recipe recipe = {.object = object, .path = path,
+                            .made = changed_at(object)};
+    if (recipe.made > 0 && read_recipe(path, &recipe) && recipe.is_outdated && !recipe.is_others)
+        propose(&recipe);
+    forget_recipe(&recipe);
+    return FTW_CONTINUE;
+}
+
+void look_ahead(void (*to)(const struct recipe *recipe))
+{
+    propose = to;
+    nftw(".", look_at, 16, FTW_PHYS | FTW_ACTIONRETVAL);
+}
