@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optimizer.board import version as emulator_version
 from optimizer.cli.host import cores
-from optimizer.errors import UserError
+from optimizer.errors import MachineFault, UserError
 from optimizer.kernel.kbuild import BuildTree
 from optimizer.kernel.kconfig import SymbolTree, compiler_version
 from optimizer.kernel.objects import ObjectStore
@@ -71,7 +71,7 @@ def tools(settings: StudySettings, tree: SymbolTree) -> dict[str, str]:
 
 
 def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> list[Slot]:
-    """One slot a job, each with a build tree of its own in the cache, warm if it was used before.
+    """The slots of a run, with trees in the cache that are warm if they were used before.
 
     Raises:
         MachineFault: the cache cannot be written.
@@ -80,15 +80,47 @@ def open_slots(settings: StudySettings, found: Mapping[str, str], jobs: int) -> 
         "\n".join((found["kernel"], found["compiler"], str(settings.kernel.tree))).encode()
     ).hexdigest()[:12]
     base = cache_folder() / "slots" / f"{settings.kernel.arch}-{found['kernel'][:20]}-{name}"
-    compilers = max(1, cores() // jobs)
-    objects = object_store(settings)
+    return slots_below(base, settings, found, jobs, object_store(settings))
+
+
+def slots_below(
+    base: Path,
+    settings: StudySettings,
+    found: Mapping[str, str],
+    jobs: int,
+    objects: ObjectStore | None,
+) -> list[Slot]:
+    """One slot a job. Two share a tree: what one built boots on one core while the other builds.
+
+    Args:
+        base: folder of the trees; those in use are passed over.
+        settings: the study.
+        found: what :func:`tools` found.
+        jobs: how many variants at a time.
+        objects: where compiled objects are taken from, None for nowhere.
+
+    Raises:
+        MachineFault: the folder cannot be written.
+    """
     slots: list[Slot] = []
-    folders = (base / str(number) for number in range(1000))
-    while len(slots) < jobs:
-        slot = Slot.open(settings, next(folders), environment(), compilers, found, objects)
-        if slot is not None:
-            slots.append(slot)
-    return slots
+    for number in range(1000):
+        slot = Slot.open(
+            settings, base / str(number), environment(), compilers(jobs), found, objects
+        )
+        if slot is None:
+            continue
+        slots.append(slot)
+        if len(slots) < jobs:
+            slots.append(slot.beside(base / f"{number}.built"))
+        if len(slots) == jobs:
+            return slots
+    raise MachineFault(f"Every tree in {base} is in use.")
+
+
+def compilers(jobs: int) -> int:
+    """How many compilers one tree has when so many variants are evaluated at a time."""
+    trees = (jobs + 1) // 2
+    return max(1, cores() // trees)
 
 
 def object_store(settings: StudySettings) -> ObjectStore | None:

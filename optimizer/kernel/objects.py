@@ -11,9 +11,9 @@ stored under a name was compiled from what the name stands for.
 Most of the time that reuse costs is preprocessing, so the stand-in does it itself, for what kernels
 use of C; all else is the compiler's. The first time that a unit is compiled, and one time in
 sixteen from then on, the compiler preprocesses it too, and the tokens are compared; one time in
-sixteen it compiles the whole unit too, and the objects are compared. An object whose tokens differed
-once (``preprocessed``) is preprocessed by the compiler for good; one that was different itself is
-``distrusted``, and compiled as it is written.
+sixteen it compiles the whole unit too, and the objects are compared. An object whose tokens were
+others once (``preprocessed``) is preprocessed by the compiler for good; one that was another itself
+is ``distrusted``, and compiled as it is written.
 
 A unit's headers are a thousand others' too. So a server runs beside make (``server.c``): it keeps
 what each stretch of a header gave and gives it again to the next unit, where all macros that the

@@ -114,8 +114,8 @@ class Search:
         self._sampler = "baseline"
         self._beliefs: Mapping[str, Belief] = {}
         self._running: dict[Future[Trial], _Running] = {}
-        # By slot, the candidates' values in what was built there last.
-        self._built: dict[int, Mapping[str, str]] = {}
+        # By tree, the variant that was given to it last.
+        self._given: dict[Path, Variant] = {}
         self._twins: list[Variant] = []
         self._repeats = 0
 
@@ -283,9 +283,9 @@ class Search:
         def report(phase: str, detail: str) -> None:
             self._phases.put((variant.number, slot, phase, detail))
 
-        self._reporter.started(variant.number, slot, self._expected(variant, slot))
-        # Until it is built, nobody knows what is in the slot's tree.
-        self._built.pop(slot, None)
+        tree = self._slots[slot].tree
+        self._reporter.started(variant.number, slot, self._expected(variant, tree))
+        self._given[tree] = variant
         future = pool.submit(
             self._slots[slot].evaluate,
             variant,
@@ -295,11 +295,11 @@ class Search:
         )
         self._running[future] = _Running(variant, slot, tries)
 
-    def _expected(self, variant: Variant, slot: int) -> int | None:
+    def _expected(self, variant: Variant, tree: Path) -> int | None:
         """How many objects will be compiled; None where that is not known."""
-        before = self._built.get(slot)
-        if before is None or not self._beliefs:
+        if tree not in self._given or not self._beliefs:
             return None
+        before = self._given[tree].effective
         changed = (name for name, value in variant.effective.items() if before.get(name) != value)
         return objects_compiled(self._beliefs, changed)
 
@@ -327,8 +327,11 @@ class Search:
     def _finish(self, variant: Variant, trial: Trial, slot: int) -> None:
         if trial.number == 0:
             _check_baseline(trial)
-        if trial.build is not None and trial.build.ok:
-            self._built[slot] = variant.effective
+        if trial.build is None or not trial.build.ok:
+            # Nobody knows what is in the tree, unless another variant is built there by now.
+            tree = self._slots[slot].tree
+            if self._given.get(tree) is variant:
+                del self._given[tree]
         self._store(trial)
         self._store_twins(variant, trial)
         self._database.clear_activity(slot)

@@ -5,11 +5,13 @@ Runs in a worker; returns a record and writes nothing but its logs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +44,9 @@ from optimizer.settings import BoardSettings, StudySettings, Suite, checks_in_or
 
 PhaseReport = Callable[[str, str], None]
 
+# How often somebody who waits for his turn looks whether the run is ending.
+_LOOK_SECONDS = 0.2
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -60,7 +65,11 @@ class Cancelled(Exception):  # noqa: N818 - not an error: the user asked for it
 
 
 class Slot:
-    """A build tree in use, and what is evaluated with it. Made by :meth:`open`."""
+    """A build tree in use, and what is evaluated with it. Made by :meth:`open`.
+
+    Two slots may use one tree (:meth:`beside`): they take turns building, and while one builds,
+    what the other built boots.
+    """
 
     def __init__(
         self,
@@ -73,6 +82,11 @@ class Slot:
         self._tools = dict(tools)
         self._env = env
         self._tree = tree
+        self._owns_tree = True
+        self._building = threading.RLock()
+        # Where what was built is put before somebody else builds; None: it stays in the tree.
+        self._aside: Path | None = None
+        self._vmlinux = tree.folder / "vmlinux"
         self._device_tree: Path | None = None
         self._auditor: Auditor | None = None
 
@@ -105,9 +119,34 @@ class Slot:
         tree = BuildTree.open(settings.kernel, folder, env, jobs, objects)
         return None if tree is None else cls(settings, tree, env, tools)
 
+    def beside(self, aside: Path) -> Slot:
+        """One more slot with this one's tree.
+
+        Args:
+            aside: folder for what each of the two has built; only theirs.
+
+        Raises:
+            MachineFault: the folder cannot be made.
+        """
+        other = Slot(self._settings, self._tree, self._env, self._tools)
+        other._building, other._owns_tree = self._building, False
+        try:
+            for number, slot in enumerate((self, other)):
+                slot._aside = aside / str(number)
+                slot._aside.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineFault(f"{aside} cannot be made: {error}.", "Check the disk.") from error
+        return other
+
+    @property
+    def tree(self) -> Path:
+        """The folder of the build tree."""
+        return self._tree.folder
+
     def close(self) -> None:
         """Give the build tree back."""
-        self._tree.close()
+        if self._owns_tree:
+            self._tree.close()
 
     def audit_with(self, auditor: Auditor) -> None:
         """Show every variant that is built from now on to an auditor."""
@@ -138,17 +177,19 @@ class Slot:
             MachineFault: the machine failed; the variant may be tried again.
             UserError: the study names something that does not exist.
         """
-        started, began = time.monotonic(), datetime.now(UTC)
         log_dir = fresh_folder(log_dir)
-        build = self.build(variant.resolved.text, log_dir / "build.log", on_phase, cancel)
+        with self._turn(on_phase, cancel):
+            started, began = time.monotonic(), datetime.now(UTC)
+            build = self.build(variant.resolved.text, log_dir / "build.log", on_phase, cancel)
+            if build.ok and self._auditor is not None:
+                digest = variant.resolved.digest
+                self._auditor.show(variant.number, digest, build.config_text, self._tree)
+            build = self._put_aside(build)
         boot: BootResult | None = None
         measurement: Measurement | None = None
         ledger: Ledger | None = None
         outcome, reason = Outcome.BUILD_FAILED, _build_reason(build)
         if build.ok and build.image is not None:
-            if self._auditor is not None:
-                digest = variant.resolved.digest
-                self._auditor.show(variant.number, digest, build.config_text, self._tree)
             parameters = variant.assignment.parameters
             boot = self.boot(build.image, log_dir, on_phase, cancel, parameters)
             outcome, reason, measurement = judge(boot)
@@ -198,20 +239,58 @@ class Slot:
         Raises:
             Cancelled, MachineFault, UserError: as :meth:`evaluate`.
         """
-        on_phase("configure", "")
-        try:
-            build = self._tree.build(
-                config, log, on_object=lambda count: on_phase("build", str(count)), cancel=cancel
-            )
-        except MachineFault:
+        with self._turn(on_phase, cancel):
+            on_phase("configure", "")
+            try:
+                build = self._tree.build(
+                    config,
+                    log,
+                    on_object=lambda count: on_phase("build", str(count)),
+                    cancel=cancel,
+                )
+            except MachineFault:
+                if cancel.is_set():
+                    raise Cancelled from None
+                raise
             if cancel.is_set():
-                raise Cancelled from None
-            raise
-        if cancel.is_set():
-            raise Cancelled
-        if build.ok and self._device_tree is None:
-            self._device_tree = self._tree.build_device_tree(log)
-        return build
+                raise Cancelled
+            if build.ok and self._device_tree is None:
+                self._device_tree = self._tree.build_device_tree(log)
+            return build
+
+    @contextlib.contextmanager
+    def _turn(self, on_phase: PhaseReport, cancel: threading.Event) -> Iterator[None]:
+        """The tree for oneself.
+
+        Raises:
+            Cancelled: ``cancel`` was set before it was one's turn.
+        """
+        if not self._building.acquire(blocking=False):
+            on_phase("wait", "for the tree")
+            while not self._building.acquire(timeout=_LOOK_SECONDS):
+                if cancel.is_set():
+                    raise Cancelled
+        try:
+            yield
+        finally:
+            self._building.release()
+
+    def _put_aside(self, build: BuildResult) -> BuildResult:
+        """What boots and what explains it, where the next build in the tree does not touch it.
+
+        Raises:
+            MachineFault: it cannot be copied.
+        """
+        if self._aside is None or build.image is None:
+            return build
+        image = self._aside / "image"
+        try:
+            shutil.copyfile(build.image, image)
+            self._vmlinux = self._aside / "vmlinux"
+            shutil.copyfile(self._tree.folder / "vmlinux", self._vmlinux)
+        except OSError as error:
+            raise MachineFault(f"{self._aside} cannot be written: {error}.") from error
+        return dataclasses.replace(build, image=image)
 
     def boot(
         self,
@@ -314,7 +393,7 @@ class Slot:
         cancel: threading.Event,
         parameters: Mapping[str, str] | None = None,
     ) -> Ledger | None:
-        """Boot the image that the tree just built once more, and say where its RAM went.
+        """Boot the image that was just built once more, and say where its RAM went.
 
         Returns:
             None when it does not boot this time, or vmlinux has no symbols.
@@ -327,7 +406,7 @@ class Slot:
             found = explanation.explain(
                 self._settings.board.with_parameters(parameters or {}),
                 image,
-                self._tree.folder / "vmlinux",
+                self._vmlinux,
                 self._device_tree,
                 self._settings.initramfs,
                 fresh_folder(log_dir),

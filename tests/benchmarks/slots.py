@@ -1,9 +1,9 @@
 """Trials an hour with one slot and with several, on the variants that a real search asked for.
 
 Each variant is built with reuse of objects, booted, checked and its RAM accounted for, as a run
-does it. The baseline comes first in every slot's tree and is not counted. One slot's compilers use
-all the cores; several slots share them out. Each count of slots has trees and a store of its own
-that begin empty, and is finished as a whole: what was cut short begins anew.
+does it. The baseline comes first in every slot and is not counted. Two slots share a tree and build
+by turns; what one has built boots while the other builds. Each count of slots has trees and a store
+of its own that begin empty, and is finished as a whole: what was cut short begins anew.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from rich.table import Table
 
 from benchmarks.build import SEQUENCE, empty_store
 from optimizer.cli import workshop
-from optimizer.cli.host import cores
 from optimizer.errors import MemtotalError, UserError
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.records import Assignment, Outcome
 from optimizer.search.trial import Slot, Variant
-from optimizer.settings import StudySettings, cache_folder, environment, load_study
+from optimizer.settings import StudySettings, cache_folder, load_study
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,10 @@ class Lane:
         folder.mkdir(parents=True)
         self._folder = folder
         self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-        self._slots: list[Slot] = []
-        self.compilers = max(1, cores() // slots)
+        self.compilers = workshop.compilers(slots)
         store = empty_store(settings, folder)
-        for number in range(slots):
-            tree = folder / str(number)
-            slot = Slot.open(settings, tree, environment(), self.compilers, tools, store)
-            if slot is None:
-                raise UserError(f"{tree} is in use.", "Wait for the other benchmark to end.")
-            self._slots.append(slot)
+        self._slots = workshop.slots_below(folder, settings, tools, slots, store)
+        for slot in self._slots:
             self._free.put(slot)
 
     def warm_up(self, baseline: Variant) -> None:

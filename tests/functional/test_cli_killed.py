@@ -96,6 +96,23 @@ def test_a_killed_run_leaves_nothing_behind_and_is_resumed(
     assert world.trials() == undisturbed(world)
 
 
+def test_a_job_that_waits_for_the_tree_ends_with_the_run(world: World) -> None:
+    world.memtotal("run", "small.toml", "--trials", 1)
+    fault = world.fault("vmlinux", "sleep 1000 & wait")
+    run = world.start(*RUN, "--jobs", 2)
+    for what in ("build", "wait"):
+        wait_until(
+            lambda what=what: (what,) in world.query("SELECT phase FROM activity"), lambda: run.said
+        )
+    run.signal(signal.SIGINT)
+    assert "Stopped: interrupted." in run.ended().out
+    world.assert_nothing_left()
+    fault.unlink()
+    world.memtotal(*RUN, "--jobs", 2)
+    world.assert_sound()
+    assert len(world.outcomes()) == TRIALS
+
+
 def test_a_run_killed_at_its_first_trial_is_resumed(world: World) -> None:
     fault = world.fault("vmlinux", "exec sleep 1000")
     run = world.start(*RUN)

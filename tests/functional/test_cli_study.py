@@ -223,13 +223,28 @@ def test_the_samplers_can_take_turns_in_one_study(world: World) -> None:
     assert [row[2] for row in world.trials()] == ["baseline", "tpe", "tpe", "nsga2", "random"]
 
 
-def test_two_jobs_have_a_tree_each_and_number_without_gaps(world: World) -> None:
-    done = world.memtotal("run", "small.toml", "--jobs", 2, "--trials", 5, "--sampler", "random")
-    assert "5 trials are done" in done.out
+@pytest.mark.parametrize(("jobs", "trees"), [(2, ["0"]), (3, ["0", "1"])])
+def test_two_jobs_share_a_tree_and_number_without_gaps(
+    world: World, jobs: int, trees: list[str]
+) -> None:
+    done = world.memtotal("run", "small.toml", "--jobs", jobs, "--trials", 6, "--sampler", "random")
+    assert "6 trials are done" in done.out
     world.assert_sound()
-    assert len(world.outcomes()) == 5
-    trees = [path for path in world.cache.glob("slots/*/*") if (path / "vmlinux").exists()]
-    assert sorted(path.name for path in trees) == ["0", "1"]
+    assert len(world.outcomes()) == 6
+    used = [path.parent for path in world.cache.glob("slots/*/*/.config")]
+    assert sorted(path.name for path in used) == trees
+
+
+def test_what_one_job_built_is_what_it_boots_while_the_other_builds(world: World) -> None:
+    run = ("run", "small.toml", "--trials", 9, "--sampler", "random")
+    world.memtotal(*run, "--jobs", 2)
+    by_twos = {row[6]: row[3] for row in world.trials()}
+    world.memtotal(*run, "--results", world.folder / "alone")
+    world.database = world.folder / "alone" / "small" / "trials.db"
+    alone = {row[6]: row[3] for row in world.trials()}
+    common = by_twos.keys() & alone.keys()
+    assert len(common) > 2
+    assert {image: by_twos[image] for image in common} == {image: alone[image] for image in common}
 
 
 def test_duplicates_and_refusals_are_recorded_and_cost_no_build(world: World) -> None:

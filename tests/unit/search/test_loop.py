@@ -54,6 +54,7 @@ class FakeSlot:
 
     answer: Answer = passed
     given: list[int] = field(default_factory=list)
+    tree: Path = Path("/nowhere")
 
     def evaluate(
         self, variant: Variant, log_dir: Path, on_phase: PhaseReport, cancel: threading.Event
