@@ -87,7 +87,8 @@ class BuildResult:
 
     ``config_text`` is the .config that kbuild used in the end, ``sections`` the sizes of the
     allocated sections of vmlinux in bytes, ``errors`` the telling lines of a failed log. Of the
-    ``objects`` that kbuild asked for, ``reused`` were taken from the store instead of compiled.
+    ``objects`` that kbuild asked for, ``reused`` were taken from the store instead of compiled, and
+    ``unlike`` were others when compiled from what their units were reduced to.
     """
 
     ok: bool
@@ -103,6 +104,7 @@ class BuildResult:
     errors: tuple[str, ...] = ()
     timed_out: bool = False
     reused: int = 0
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,12 @@ class Progress:
         self._best = best
         self._slots = {key: one for key, one in self._slots.items() if one.number != trial.number}
         self.say(self._line(trial))
+        if trial.build is not None and trial.build.unlike:
+            self.say(
+                f"trial {trial.number}: {', '.join(trial.build.unlike)} came out otherwise than a "
+                "clean build has it when compiled from what it was reduced to. From now on it is "
+                "compiled as it is written; trials before this one may have had it: verify them."
+            )
 
     def trouble(self, number: int, message: str) -> None:
         """The machine failed at a trial."""

@@ -228,6 +228,7 @@ class BuildTree:
             errors=() if ok else tuple(seen[-12:]),
             timed_out=done.timed_out,
             reused=counts.reused,
+            unlike=ObjectStore.unlike(objects_log),
         )
 
     def fingerprint(self) -> dict[str, str]:

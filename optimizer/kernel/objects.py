@@ -176,15 +176,19 @@ class ObjectStore:
     @staticmethod
     def counts(log: Path) -> ObjectCounts:
         """What the log of one build says; all zero when there is none."""
-        try:
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
+        logged = _logged(log)
+        if not logged:
             return ObjectCounts()
         # What make asked for all the same, as its command was another, came about last.
-        words = (line.split(" ", 2) for line in lines)
-        done = Counter({each[1]: each[0] for each in words if len(each) > 1}.values())
-        compiled = sum(done[word] for word in ("rewritten", "compiled", "compiled-whole"))
+        done = Counter({name: how for how, name in logged}.values())
+        compiled = sum(done[one] for one in ("rewritten", "compiled", "compiled-whole", "unlike"))
         return ObjectCounts(done["reused"] + done["kept"], compiled, 1, done["kept"])
+
+    @staticmethod
+    def unlike(log: Path) -> tuple[str, ...]:
+        """The objects of one build that came out otherwise when compiled from what their units were
+        reduced to: from now on they are compiled as they are written."""
+        return tuple(sorted({name for how, name in _logged(log) if how == "unlike"}))
 
     def finish(self, log: Path) -> ObjectCounts:
         """After a build: add what its log says to the statistics, and keep the store in its limit.
@@ -216,6 +220,16 @@ class ObjectStore:
                 file.writelines(f"{one}\n" for one in sorted(set(objects) - known))
         except OSError as error:
             raise MachineFault(f"{self._folder} cannot be written: {error}.") from error
+
+
+def _logged(log: Path) -> list[tuple[str, str]]:
+    """How each object of a build came about, and its path; empty when there is no log."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    words = (line.split(" ", 2) for line in lines)
+    return [(each[0], each[1]) for each in words if len(each) > 1]
 
 
 def stand_in(folder: Path, env: Mapping[str, str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,12 +32,15 @@ NAME = """-DNAME='"unit"' -D"text(s)=$(pound)s" """.strip()
 class Tree:
     """An output folder with one object in it, as kbuild left it."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, fixdep: Path) -> None:
         self.bench = bench
+        self.fixdep = fixdep
         self.folder = bench.folder
+        self.server: Server | None = None
         self.object = self.folder / "kernel" / "unit.o"
         self.option = self.folder / "include" / "config" / "SIZE"
         for path, text in {
+            "kernel/built-in.a": "!<thin>\n//  16  `\nother.o/\nunit.o/\n",
             "kernel/unit.c": SOURCE,
             "kernel/first.c": "int first;\n",
             "kernel/other.h": "extern int other;\n",
@@ -46,7 +50,7 @@ class Tree:
         }.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_text(text)
-        self.compile("unit", NAME.replace("$(pound)", "#"))
+        self.record = self.folder / "kernel" / ".unit.o.cmd"
         self.describe()
 
     @staticmethod
@@ -57,27 +61,39 @@ class Tree:
              f"-c -o kernel/{name}.o kernel/{name}.c")
         )  # fmt: skip
 
-    def compile(self, name: str, *options: str) -> None:
+    def compile(self, name: str, *options: str, **env: str) -> None:
         """Have the shell run what a recipe runs."""
         subprocess.run(["sh", "-c", self.command(name, *options)], cwd=self.folder,
-                       env=self.bench.environment, check=True)  # fmt: skip
+                       env=self.bench.environment | env, check=True)  # fmt: skip
 
     def describe(self, options: str = NAME, more: str = "") -> None:
-        """Write down what kbuild does, by the kernel's scripts/basic/fixdep."""
-        (self.folder / "kernel" / ".unit.o.cmd").write_text(
-            f"cmd_kernel/unit.o := {self.command('unit', options)}{more}\n\n"
-            "source_kernel/unit.o := kernel/unit.c\n\n"
-            "deps_kernel/unit.o := \\\n"
-            "    $(wildcard include/config/SIZE) \\\n"
-            "    $(wildcard include/config/GONE) \\\n"
-            "  include/kept.h \\\n\n"
-            "kernel/unit.o: $(deps_kernel/unit.o)\n\n$(deps_kernel/unit.o):\n"
-        )
+        """Write down what kbuild does, by the kernel's own tool."""
+        self.compile("unit", NAME.replace("$(pound)", "#"), MEMTOTAL_SERVER="")
+        command = self.command("unit", options) + more
+        said = subprocess.run(
+            (self.fixdep, "kernel/.unit.o.d", "kernel/unit.o", command),
+            cwd=self.folder, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (self.folder / "kernel" / ".unit.o.d").unlink()
+        self.record.write_text(said.stdout)
+
+    def has_fixdep(self) -> None:
+        """Put the kernel's tool where kbuild has it."""
+        program = self.folder / "scripts" / "basic" / "fixdep"
+        program.parent.mkdir(parents=True)
+        shutil.copy(self.fixdep, program)
 
     def set(self, *options: str) -> None:
         """Change the options, as kbuild does when its make begins."""
         lines = [f"#define CONFIG_{one}\n" for one in options]
         (self.folder / "include" / "generated" / "autoconf.h").write_text("".join(lines))
+        os.utime(self.option)
+
+    def again(self) -> None:
+        """Another build begins."""
+        assert self.server is not None
+        self.server.end()
+        self.server = Server(self.bench)
         os.utime(self.option)
 
     def is_kept(self) -> bool:
@@ -90,19 +106,28 @@ class Tree:
         assert self.object.read_bytes() == bytes_before
         is_touched = self.object.stat().st_mtime_ns != made
         assert is_touched == ("kept kernel/unit.o " in log.read_text())
-        # Of the same moment is new enough for make.
-        assert not is_touched or made < self.option.stat().st_mtime_ns
-        assert not is_touched or self.object.stat().st_mtime_ns >= self.option.stat().st_mtime_ns
+        if is_touched:
+            # Of the same moment is new enough for make, and older than what is written meanwhile.
+            assert self.object.stat().st_mtime_ns == self.option.stat().st_mtime_ns > made
         return is_touched
 
 
+@pytest.fixture(scope="session")
+def fixdep(kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernel's own tool that makes descriptions."""
+    program = tmp_path_factory.mktemp("fixdep") / "fixdep"
+    source = kernel_tree / "scripts" / "basic" / "fixdep.c"
+    subprocess.run(["cc", "-o", program, source], check=True)
+    return program
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
+def tree(tmp_path: Path, fixdep: Path) -> Iterator[Tree]:
     bench = Bench(tmp_path, tmp_path / "cache")
-    made = Tree(bench)
-    server = Server(bench)
+    made = Tree(bench, fixdep)
+    made.server = Server(bench)
     yield made
-    server.end()
+    made.server.end()
 
 
 def test_an_object_that_comes_out_the_same_is_kept(tree: Tree) -> None:
@@ -134,8 +159,56 @@ def test_a_header_that_is_gone(tree: Tree) -> None:
     assert not tree.is_kept()
 
 
-def test_a_header_more(tree: Tree) -> None:
+def test_with_a_header_more_it_is_kept_and_described_anew(tree: Tree) -> None:
+    tree.has_fixdep()
+    before = tree.record.read_text().split("\n")
     tree.set("SIZE 1", "INCLUDING")
+    assert tree.is_kept()
+    after = tree.record.read_text().split("\n")
+    assert set(after) - set(before) == {"  kernel/other.h \\"}
+    assert after[0] == before[0]
+    assert {path.name for path in tree.record.parent.iterdir()} == {
+        *("unit.c", "unit.o", ".unit.o.cmd", "first.c", "first.o", ".first.o.d", "other.h"),
+        "built-in.a",
+    }
+    # Now the header counts.
+    tree.set("SIZE 2", "INCLUDING")
+    os.utime(tree.folder / "kernel" / "other.h")
+    tree.again()
+    assert not tree.is_kept()
+
+
+def test_with_a_header_more_and_nobody_to_describe_it_is_makes(tree: Tree) -> None:
+    tree.set("SIZE 1", "INCLUDING")
+    assert not tree.is_kept()
+    assert not list(tree.folder.rglob("*.part"))
+
+
+def test_a_description_with_more_in_it_is_not_written_anew(tree: Tree) -> None:
+    """Linux 6.1 has what symbols a module asks for behind it (scripts/gen_ksymdeps.sh)."""
+    tree.has_fixdep()
+    with tree.record.open("a") as file:
+        file.write("ksymdeps_kernel/unit.o := \\\n    $(wildcard include/ksym/unit)\n")
+    before = tree.record.read_text()
+    tree.set("SIZE 1", "INCLUDING")
+    assert not tree.is_kept()
+    tree.set("SIZE 2")
+    tree.again()
+    assert tree.is_kept()
+    assert tree.record.read_text() == before
+
+
+@pytest.mark.parametrize("option", ["MODVERSIONS", "TRIM_UNUSED_KSYMS"])
+def test_an_option_for_which_a_rule_does_more(tree: Tree, option: str) -> None:
+    tree.record.write_text(tree.record.read_text().replace("config/INCLUDING", f"config/{option}"))
+    tree.set("SIZE 2")
+    (tree.folder / "include" / "config" / option).touch()
+    assert not tree.is_kept()
+
+
+def test_what_the_last_build_did_not_use_is_left_alone(tree: Tree) -> None:
+    (tree.folder / "kernel" / "built-in.a").write_text("!<thin>\n//  16  `\nanother_unit.o/\n")
+    tree.set("SIZE 2")
     assert not tree.is_kept()
 
 
@@ -169,15 +242,14 @@ def test_a_command_that_is_not_understood(tree: Tree, more: str) -> None:
 
 
 def test_versions_of_symbols_are_made_with_the_object(tree: Tree) -> None:
-    with (tree.folder / "kernel" / ".unit.o.cmd").open("a") as record:
+    with tree.record.open("a") as record:
         record.write("\n#SYMVER unit 0x12345678\n")
     tree.set("SIZE 2")
     assert not tree.is_kept()
 
 
-@pytest.mark.parametrize("where", ["gcc", "-c", "kernel/unit.c\n", "deps_", "include/config/GONE"])
+@pytest.mark.parametrize("where", ["gcc", "-c", "kernel/unit.c\n", "deps_", "include/config/SIZE"])
 def test_what_was_written_down_by_halves(tree: Tree, where: str) -> None:
-    record = tree.folder / "kernel" / ".unit.o.cmd"
-    record.write_text(record.read_text().partition(where)[0])
+    tree.record.write_text(tree.record.read_text().partition(where)[0])
     tree.set("SIZE 2")
     assert not tree.is_kept()

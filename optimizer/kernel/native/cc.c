@@ -77,7 +77,7 @@ static _Noreturn void run_compiler(char **argv)
     _exit(127);
 }
 
-static void note(const char *what, const char *object, const char *detail)
+void note(const char *what, const char *object, const char *detail)
 {
     const char *path = getenv("MEMTOTAL_OBJECTS_LOG");
     char line[1024];
@@ -143,7 +143,7 @@ static bool is_compilation(char **argv, struct call *call)
                    starts(one, "-frandom") || starts(one, "-pg") || starts(one, "-Wa,-a") ||
                    starts(one, "-fopenmp") || starts(one, "-fpreprocessed") ||
                    starts(one, "-fno-toplevel") || starts(one, "-fkeep") ||
-                   starts(one, "-fstrict-aliasing") || starts(one, "-fsanitize-coverage") ||
+                   starts(one, "-fstrict-aliasing") || starts(one, "-fsanitize") ||
                    strcmp(one, "-v") == 0 || strcmp(one, "-###") == 0 || strcmp(one, "-P") == 0) {
             return false;
         } else if (strcmp(one, "-fno-strict-aliasing") == 0) {
@@ -318,8 +318,13 @@ static void make_unit_key(const struct call *call, char key[NOTE_NAME])
     struct digest *digest = digest_new();
     const char *identity = getenv("MEMTOTAL_IDENTITY");
     const char *parts[] = {"unit", compiler, identity ? identity : "", call->object, call->source};
+    struct stat about;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         digest_add(digest, parts[i], strlen(parts[i]) + 1);
+    if (stat(call->source, &about) == 0) { /* another source is another unit */
+        digest_add(digest, &about.st_size, sizeof about.st_size);
+        digest_add(digest, &about.st_mtim, sizeof about.st_mtim);
+    }
     digest_end(digest, key);
     strcat(key, NOTE);
 }
@@ -561,7 +566,7 @@ bool begin_job(struct job *job, char **argv)
         return true;
     job->checks = getenv("MEMTOTAL_OBJECTS_CHECK") != NULL;
     make_unit_key(&job->call, job->unit_key);
-    job->is_compared = getenv("MEMTOTAL_OBJECTS_COMPARE") != NULL || is_known(job->store, job->unit_key);
+    job->is_trusted = getenv("MEMTOTAL_OBJECTS_COMPARE") != NULL || is_known(job->store, job->unit_key);
     job->other = job->call.has_debug ? "debug information"
                  : is_listed(job->store, UNLIKE, job->call.object)
                      ? "its tokens were not the compiler's"
@@ -639,7 +644,7 @@ int finish_job(struct job *job)
     }
     bool is_rewritten = problem == NULL && !job->checks && rewrite_unit(&code) == NULL;
     bool is_whole = !is_rewritten || is_sampled(key);
-    if (is_own && (is_whole || !job->is_compared) && !is_read_alike(job, &call, &source)) {
+    if (is_own && (is_whole || !job->is_trusted) && !is_read_alike(job, &call, &source)) {
         compile(argv, &status, &said);
         return status;
     }
@@ -658,9 +663,11 @@ int finish_job(struct job *job)
             return status;
     }
     store_put(store, key, call.object);
-    if (is_whole && is_rewritten && !is_object_of(argv, &call, &code, key))
+    if (is_whole && is_rewritten && !is_object_of(argv, &call, &code, key)) {
         add_to_list(store, DISTRUSTED, call.object);
-    if (is_own && !job->is_compared)
+        note("unlike", call.object, "what it was reduced to compiles to another object");
+    }
+    if (is_own && !job->is_trusted)
         store_write(store, job->unit_key, COMPARED, strlen(COMPARED));
     return 0;
 }
@@ -674,14 +681,6 @@ bool is_made_already(struct job *job)
         return false;
     make_key(job->argv, &job->call, &reduced, true, key);
     return store_compare(job->store, key, job->call.object) == SAME;
-}
-
-bool keep_object(const char *object)
-{
-    if (utimensat(AT_FDCWD, object, NULL, 0) != 0)
-        return false;
-    note("kept", object, "");
-    return true;
 }
 
 int main(int argc, char **argv)

@@ -237,22 +237,39 @@ static u32 scan_tagged_of(struct item *item, u32 i)
     return stop;
 }
 
-/* How many static variables of a function have a section of their own. */
+/* section("name"), of an attribute */
+static bool is_section(u32 i)
+{
+    return tokens[i].kind == T_IDENT && tokens[i + 1].punct == '(' && tokens[i + 2].kind == T_STRING &&
+           (is(tokens[i].symbol, "section") || is(tokens[i].symbol, "__section__"));
+}
+
+/* How many static variables of a function have a section of their own. Each is to be declared by itself,
+ * 'static' first: whatever else mentions a section is not understood. */
 u32 sectioned_variables(const struct item *item)
 {
-    u32 count = 0, stop = tokens[item->body].match;
-    for (u32 i = item->body; i < stop; i++) {
+    u32 count = 0, mentions = 0, stop = tokens[item->body].match;
+    for (u32 i = item->body; i < stop; i++)
+        mentions += is_section(i);
+    for (u32 i = item->body; i < stop && count < mentions; i++) {
         if (word_at(i) != W_STATIC)
             continue;
-        for (; i < stop && tokens[i].punct != ';'; i++) {
-            if (word_at(i) != W_ATTRIBUTE)
-                continue;
-            for (u32 end = tokens[i + 1].match; i < end; i++)
-                if (tokens[i].kind == T_IDENT &&
-                    (is(tokens[i].symbol, "section") || is(tokens[i].symbol, "__section__")))
-                    count++;
+        bool has_section = false, is_list = false;
+        while (i < stop && tokens[i].punct != ';') {
+            if (word_at(i) == W_ATTRIBUTE) {
+                for (u32 end = tokens[i + 1].match; i < end; i++)
+                    has_section |= is_section(i);
+            } else if (tokens[i].kind == T_PUNCT && tokens[i].punct != 0 &&
+                       strchr("([{", tokens[i].punct) != NULL) {
+                i = tokens[i].match;
+            }
+            is_list |= tokens[i].kind == T_PUNCT && tokens[i].punct == ',';
+            i++;
         }
+        count += has_section && !is_list;
     }
+    if (count != mentions)
+        odd("sections", item->body);
     return count;
 }
 

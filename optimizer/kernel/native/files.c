@@ -235,11 +235,13 @@ static const char *listed_name(const struct file *file)
 
 bool has_headers(const char *const *paths, u32 count)
 {
-    static const char all_options[] = "include/generated/autoconf.h"; /* fixdep leaves it out */
+    /* fixdep leaves them out: what an object needs of them is among its options and symbols. */
+    static const char options[] = "include/generated/autoconf.h";
+    static const char symbols[] = "include/generated/autoksyms.h";
     u32 found = 0;
     for (u32 i = 0; i < listed_count; i++) {
         const char *name = listed_name(listed[i]);
-        if (listed[i] == main_file || strcmp(name, all_options) == 0)
+        if (listed[i] == main_file || strcmp(name, options) == 0 || strcmp(name, symbols) == 0)
             continue;
         if (found == count || strcmp(name, paths[found++]) != 0)
             return false;

@@ -4,11 +4,13 @@
  * and few of them change. To make's recipe for one belong a dozen processes, whatever is compiled. So
  * when make begins with the objects, those that it would find outdated for no other reason than an
  * option are preprocessed and reduced here, by the command that kbuild wrote down; where the store has
- * the very object that is there, the object is marked as made now. make then leaves it alone.
+ * the very object that is there, the object is marked as made since the option changed. make then
+ * leaves it alone.
  *
  * An object is left to make where anything else is new: its source, a header, its command (make compares
- * that itself), or where kbuild's tools have edited it. Where an option has it read other headers, what
- * kbuild wrote down is written anew.
+ * that itself). So is one that kbuild's tools have edited, and one whose rule does more for that option
+ * than to compile: for kept objects nothing of the rule is run. Where an option has an object read other
+ * headers, what kbuild wrote down is written anew.
  */
 
 #define _GNU_SOURCE
@@ -43,7 +45,7 @@ static i64 began; /* changes of options before that are those of another build *
 void begin_looking(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* as files have it */
+    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* no later than what is written from now on */
     began = nanoseconds(now);
 }
 
@@ -128,7 +130,7 @@ static bool depend_on_file(const char *path, struct recipe *recipe)
     if (moment->listed == recipe_number)
         return false;
     moment->listed = recipe_number;
-    recipe->is_others |= moment->changed == 0 || moment->changed > recipe->made;
+    recipe->is_makes |= moment->changed == 0 || moment->changed > recipe->made;
     return true;
 }
 
@@ -136,11 +138,18 @@ static bool depend_on_file(const char *path, struct recipe *recipe)
  * one need not have it either. */
 static void depend_on_option(const char *path, u32 length, struct recipe *recipe)
 {
+    /* With these the rule writes down what modules ask for, whatever becomes of the object. */
+    static const char *const of_rules[] = {"include/config/MODVERSIONS", "include/config/ASM_MODVERSIONS",
+                                           "include/config/TRIM_UNUSED_KSYMS"};
     i64 changed = moment_of(path, length)->changed;
     if (changed <= recipe->made)
         return;
     recipe->is_outdated = true;
-    recipe->is_others |= changed < began;
+    if (changed > recipe->newest)
+        recipe->newest = changed;
+    recipe->is_makes |= changed < began;
+    for (size_t i = 0; i < sizeof of_rules / sizeof *of_rules; i++)
+        recipe->is_makes |= strlen(of_rules[i]) == length && memcmp(of_rules[i], path, length) == 0;
 }
 
 /* One dependency of the list in the file. */
@@ -165,6 +174,19 @@ static char *copy(const char *text)
     return memcpy(grown(NULL, size), text, size);
 }
 
+static void add_file(struct text *text, const char *folder, const char *name)
+{
+    char path[4096], part[1 << 16];
+    if (snprintf(path, sizeof path, "%s%s", folder, name) >= (int)sizeof path)
+        return;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return;
+    for (ssize_t got; (got = read(file, part, sizeof part)) > 0;)
+        text_add(text, part, (size_t)got);
+    close(file);
+}
+
 static bool read_recipe(const char *path, struct recipe *recipe)
 {
     recipe_number++;
@@ -180,7 +202,7 @@ static bool read_recipe(const char *path, struct recipe *recipe)
     recipe->text[size] = 0;
     if (!whole)
         return false;
-    recipe->headers = grown(NULL, (size / 4 + 1) * sizeof *recipe->headers);
+    recipe->headers = grown(NULL, (size / 2 + 1) * sizeof *recipe->headers);
     bool in_list = false, has_command = false, has_source = false;
     char *rest = recipe->text;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
@@ -199,10 +221,11 @@ static bool read_recipe(const char *path, struct recipe *recipe)
             in_list = true;
         } else if (*line == '#') {
             return false; /* versions of symbols, which say more than the object does */
-        } else if (*line != ' ') {
-            in_list = false;
-        } else if (in_list) {
+        } else if (in_list && *line == ' ') {
             read_dependency(line + strspn(line, " "), recipe);
+        } else {
+            in_list = false;
+            recipe->has_more |= *line != 0 && strstr(line, "$(deps_") == NULL;
         }
     }
     return has_command && has_source;
@@ -231,12 +254,26 @@ bool write_recipe(const struct recipe *recipe)
     char beside[4096];
     if (has_headers(recipe->headers, recipe->header_count))
         return true;
-    if (recipe->list == NULL || setjmp(give_up) != 0 || !write_list(recipe->list) ||
+    if (recipe->list == NULL || recipe->has_more ||
         snprintf(beside, sizeof beside, "%s.part", recipe->path) >= (int)sizeof beside)
         return false;
-    bool is_written = run_fixdep(recipe, beside) && rename(beside, recipe->path) == 0;
+    if (setjmp(give_up) != 0)
+        return false;
+    bool is_written = write_list(recipe->list) && run_fixdep(recipe, beside) &&
+                      rename(beside, recipe->path) == 0;
     unlink(recipe->list);
+    unlink(beside);
     return is_written;
+}
+
+/* As new as what it was read from and no newer: so it is older than all that is written meanwhile. */
+bool keep_object(const struct recipe *recipe)
+{
+    const struct timespec then = {recipe->newest / 1000000000, recipe->newest % 1000000000};
+    if (utimensat(AT_FDCWD, recipe->object, (const struct timespec[]){then, then}, 0) != 0)
+        return false;
+    note("kept", recipe->object, "");
+    return true;
 }
 
 static void forget_recipe(struct recipe *recipe)
@@ -268,6 +305,28 @@ bool is_new_command(const char *object, char **argv)
 
 /* --- the look */
 
+/* Whether the last build put an object into its folder's archive. What an option that is off has left
+ * in the tree is in none. The archives are thin: they hold the names of their objects, from their folder. */
+static bool is_in_use(const char *object)
+{
+    static struct text names;
+    static char last[4096];
+    char line[4096];
+    const char *slash = strrchr(object, '/');
+    int folder = slash == NULL ? 0 : (int)(slash - object) + 1;
+    int length = snprintf(line, sizeof line, "\n%s/\n", object + folder);
+    if (length >= (int)sizeof line)
+        return false;
+    if (names.at == NULL || strncmp(last, object, (size_t)folder) != 0 || last[folder] != 0) {
+        names.length = 0;
+        snprintf(last, sizeof last, "%.*s", folder, object);
+        text_add(&names, "", 1); /* there is a text */
+        add_file(&names, last, "built-in.a");
+        add_file(&names, last, "lib.a");
+    }
+    return memmem(names.at, names.length, line, (size_t)length) != NULL;
+}
+
 static void (*propose)(const struct recipe *recipe);
 
 /* A path that may be ".../.x.o.cmd", of the object ".../x.o". */
@@ -288,7 +347,8 @@ static int look_at(const char *path, const struct stat *about, int kind, struct 
              (int)(length - folder - 5), path + folder + 1);
     struct recipe recipe = {.object = object, .path = path,
                             .made = changed_at(object)};
-    if (recipe.made > 0 && read_recipe(path, &recipe) && recipe.is_outdated && !recipe.is_others)
+    if (recipe.made > 0 && is_in_use(object) && read_recipe(path, &recipe) && recipe.is_outdated &&
+        !recipe.is_makes)
         propose(&recipe);
     forget_recipe(&recipe);
     return FTW_CONTINUE;

@@ -23,6 +23,9 @@ void text_add(struct text *text, const void *bytes, size_t length);
 bool starts(const char *text, const char *with);
 void *grown(void *old, size_t bytes); /* realloc, or the end of the process */
 
+/* Adds a line to the build's log of objects. */
+void note(const char *what, const char *object, const char *detail);
+
 /* The tokens of a unit, from what the compiler's preprocessor printed. Returns NULL, or why not. */
 const char *read_unit(const char *source, size_t length);
 
@@ -96,7 +99,7 @@ struct job {
     struct call call;
     const char *store;
     const char *other; /* why our preprocessor does not do; NULL: it did */
-    bool checks, is_compared, is_distrusted;
+    bool checks, is_trusted, is_distrusted; /* trusted: not to be compared, but for a sample */
     char unit_key[NOTE_NAME];
 };
 
@@ -109,12 +112,13 @@ int finish_job(struct job *job);
 /* What kbuild wrote down of an object, when it last called the compiler for it. */
 struct recipe {
     const char *object;
-    int64_t made; /* when, in nanoseconds */
+    int64_t made, newest; /* when, in nanoseconds, and when an option that it asks for changed last */
     bool is_outdated; /* an option changed since then, in this build */
-    bool is_others;   /* something else did, or in an earlier build */
+    bool is_makes;    /* so did something else, or for the option make has to do more */
+    bool has_more;    /* in the description, that fixdep does not write */
     char *text, *command, **argv;
     const char *path, *list; /* of this description, and of the list of headers it was made of */
-    const char **headers; /* all but the source and the one with all options, in the compiler's order */
+    const char **headers; /* all but the source and what fixdep leaves out, in the compiler's order */
     uint32_t header_count;
 };
 
@@ -136,8 +140,8 @@ bool write_recipe(const struct recipe *recipe);
 /* Whether the object that is there is what this job would come to. In place of finish_job(). */
 bool is_made_already(struct job *job);
 
-/* Has it count as made now. */
-bool keep_object(const char *object);
+/* Has it count as made when the last of its options changed. */
+bool keep_object(const struct recipe *recipe);
 
 /* Runs a build's make with a server beside it; the exit code. */
 int serve(char **argv);

@@ -6,9 +6,9 @@
  * reduction.
  *
  * Only what kernels use is understood. What is not must end it (cannot()), and the compiler's own is
- * asked: a difference that goes unseen could find the name of another unit's object in the store. As
- * a second line, what it gives is compared with the compiler's whenever an object is compiled (cc.c),
- * so no object is ever stored under a name that is not its own.
+ * asked: a difference that goes unseen could find the name of another unit's object in the store, or
+ * compile what the unit does not say. As a second line, what it gives is compared with the compiler's
+ * when a unit is compiled for the first time, and in a sample of what is compiled later (cc.c).
  */
 
 #include <stdio.h>

@@ -252,15 +252,16 @@ static void consider(const struct recipe *recipe)
     wait_for_children(MOST_LOOKS - 1);
     pid_t child = begin_child();
     if (child == 0)
-        _exit(!is_made_already(&job) || !write_recipe(recipe) || !keep_object(recipe->object));
+        _exit(!is_made_already(&job) || !write_recipe(recipe) || !keep_object(recipe));
     if (child > 0)
         count_child(child, -1);
 }
 
 static bool has_looked; /* this reader or the one before it */
 
-/* To be called before the first of the kernel's own objects: then all headers are made. Where its
- * command is another than before, so are probably all, and nothing will be as it was. */
+/* To be called before the first of the kernel's own objects: then most headers are made, and those made
+ * later are newer than what is kept here. Where its command is another than before, so are probably all
+ * commands, and nothing will be as it was. */
 static void look_ahead_once(char **argv)
 {
     const char *object = has_looked ? NULL : object_of(argv);
