@@ -45,7 +45,7 @@ from optimizer.search.space import kept_names
 )  # fmt: skip
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
-    help="Variants built side by side.",
+    help="Variants at a time; two share a tree.",
 )  # fmt: skip
 @as_json_option
 @results_option
@@ -210,7 +210,7 @@ def _silent(_phase: str, _detail: str) -> None:
 @click.option("--budget", type=Span(), default=None, help="Start nothing after this long (1h).")
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
-    help="Variants built side by side.",
+    help="Variants at a time; two share a tree.",
 )  # fmt: skip
 @as_json_option
 @results_option

@@ -20,7 +20,7 @@ from optimizer.search.samplers import SAMPLERS
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Variants built side by side; the cores are shared among them.",
+    help="Variants at a time. Two share a tree: one boots while the other builds.",
 )
 @click.option(
     "--sampler", type=click.Choice(SAMPLERS), default=SAMPLERS[0], show_default=True,

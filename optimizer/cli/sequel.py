@@ -50,7 +50,7 @@ def sequel(
         study: as given by the user.
         results: the results folder, None for the usual one.
         trial: the one to take for the winner, None for the best.
-        jobs: variants built side by side.
+        jobs: variants at a time.
         budget: seconds, for the display.
         sampler: the name that new trials are stored under.
         aside: show the progress on standard error.

@@ -81,7 +81,7 @@ class Search:
         settings: the study.
         database: opened for writing.
         space: the search space.
-        slots: the build trees, each used by one trial at a time.
+        slots: each evaluates one trial at a time; some share a build tree.
         logs: folder that gets a folder a trial.
         reporter: who is told.
     """

@@ -31,6 +31,8 @@ def task(here: str, there: str, code: str) -> str:
 
 # What nothing in the unit depends on: name -> (before, after).
 HARMLESS = {
+    "function with its name in brackets": ("int unit;", "int (f)(int); int unit;"),
+    "function that returns a function's address": ("int unit;", "int (*f(int))(void); int unit;"),
     "prototype": ("int unit(int x) { return x; }", "int f(int); int unit(int x) { return x; }"),
     "space and lines": ("int unit(int x){return x;}", "\n\nint  unit ( int x )\n{ return x ; }\n"),
     "inline function": (
@@ -91,6 +93,14 @@ HARMLESS = {
 
 # What changes the object, or may.
 TELLING = {
+    "a variable that points to a function": (
+        "int unit;",
+        "void (*hook)(void); int unit;",
+    ),
+    "variables that point to functions, by twos": (
+        "int unit, (*one)(int);",
+        "int unit, (*one)(int), (*(*two)(void))(int);",
+    ),
     "what has to stay, behind the name of its type": (
         "struct a { int b; }; static struct a __attribute__((used)) one = { 1 };",
         "struct a { int b; }; static struct a __attribute__((used)) one = { 2 };",

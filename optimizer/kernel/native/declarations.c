@@ -313,6 +313,7 @@ u32 scan_item(u32 i)
         odd("declaration without a type", i);
     for (;;) {
         u32 depth = 0;
+        bool is_pointed = false; /* '(*name)(...)' is a variable, '(name)(...)' and '*name(...)' are not */
         while (tokens[i].punct == '*' || tokens[i].punct == '(' || word_at(i) == W_QUALIFIER ||
                word_at(i) == W_ATTRIBUTE) {
             if (word_at(i) == W_ATTRIBUTE) {
@@ -320,6 +321,7 @@ u32 scan_item(u32 i)
                 continue;
             }
             depth += tokens[i].punct == '(';
+            is_pointed |= depth > 0 && tokens[i].punct == '*';
             i++;
         }
         if (!is_identifier(i))
@@ -336,6 +338,7 @@ u32 scan_item(u32 i)
             } else if (tokens[i].punct == ')' && depth > 0) {
                 depth--;
                 i++;
+                first &= !is_pointed;
                 continue;
             } else if (word_at(i) == W_ATTRIBUTE && depth > 0) {
                 i = scan_attribute(i, item);
