@@ -87,8 +87,9 @@ class BuildResult:
 
     ``config_text`` is the .config that kbuild used in the end, ``sections`` the sizes of the
     allocated sections of vmlinux in bytes, ``errors`` the telling lines of a failed log. Of the
-    ``objects`` that kbuild asked for, ``reused`` were taken from the store instead of compiled, and
-    ``unlike`` were others when compiled from what their units were reduced to.
+    ``objects`` that kbuild asked for or was spared, ``reused`` were taken from the store or left in
+    place instead of compiled, and ``unlike`` were others when compiled from what their units were
+    reduced to.
     """
 
     ok: bool

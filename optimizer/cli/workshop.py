@@ -100,7 +100,7 @@ def slots_below(
         objects: where compiled objects are taken from, None for nowhere.
 
     Raises:
-        MachineFault: the folder cannot be written.
+        MachineFault: the folder cannot be written, or all its trees are in use.
     """
     slots: list[Slot] = []
     for number in range(1000):

@@ -19,7 +19,7 @@ A unit's headers are a thousand others' too. So a server runs beside make (``ser
 what each stretch of a header gave and gives it again to the next unit, where all macros that the
 stretch asks for are what they were (``stretches.c``). Whoever gets no answer works alone. Before
 make asks for the first object, the server looks for those in the tree that would come out as they
-are, and marks them as made now (``lookahead.c``): for these make starts nothing at all.
+are, and marks them as made since (``lookahead.c``): for these make starts nothing at all.
 
 What identifies an entry: the reduced text, the options that are not the preprocessor's, the
 object's path, the stand-in's own source, and the compiler (its version and its files). A unit that

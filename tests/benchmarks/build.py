@@ -39,9 +39,9 @@ SEQUENCE = Path(__file__).parent / "data" / "build-variants.json"
 class Row:
     """One variant built one way.
 
-    ``objects_asked`` is what kbuild called the compiler for, ``objects_compiled`` what was compiled
-    of it, ``objects_changed`` how many files of objects have other bytes than before the build,
-    ``objects_new`` how many have bytes that no earlier variant gave them.
+    ``objects_asked`` is what kbuild called the compiler for or was spared, ``objects_compiled``
+    what was compiled of it, ``objects_changed`` how many files of objects have other bytes than
+    before the build, ``objects_new`` how many have bytes that no earlier variant gave them.
     """
 
     variant: str

@@ -189,20 +189,12 @@ static void add_file(struct text *text, const char *folder, const char *name)
 
 static bool read_recipe(const char *path, struct recipe *recipe)
 {
+    struct text text = {0};
     recipe_number++;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat about;
-    if (file < 0)
-        return false;
-    bool whole = fstat(file, &about) == 0 && about.st_size > 0;
-    size_t size = whole ? (size_t)about.st_size : 0;
-    recipe->text = grown(NULL, size + 1);
-    whole = whole && read(file, recipe->text, size) == (ssize_t)size;
-    close(file);
-    recipe->text[size] = 0;
-    if (!whole)
-        return false;
-    recipe->headers = grown(NULL, (size / 2 + 1) * sizeof *recipe->headers);
+    add_file(&text, "", path);
+    text_add(&text, "", 1);
+    recipe->text = text.at;
+    recipe->headers = grown(NULL, (text.length / 2 + 1) * sizeof *recipe->headers);
     bool in_list = false, has_command = false, has_source = false;
     char *rest = recipe->text;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {

@@ -36,7 +36,7 @@
 #define SERVER "MEMTOTAL_SERVER" /* the name of its socket, for the stand-ins */
 #define MOST_UNITS 256           /* at a time */
 #define MOST_BYTES (1u << 30)    /* kept by one reader */
-#define MOST_LOOKS 3            /* ahead, at a time */
+#define MOST_LOOKS 3             /* ahead, at a time */
 #define MOST_FAILURES 3          /* of readers: then everybody works for himself */
 #define ALONE (-1)               /* for an exit code: do it yourself */
 #define STANDARD_FILES 3
