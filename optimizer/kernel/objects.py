@@ -9,11 +9,17 @@ What has to be compiled is compiled from what the unit was reduced to, written a
 stored under a name was compiled from what the name stands for.
 
 Most of the time that reuse costs is preprocessing, so the stand-in does it itself, for what kernels
-use of C; all else is the compiler's. The first time that a unit is compiled, and one time in
-sixteen from then on, the compiler preprocesses it too, and the tokens are compared; one time in
-sixteen it compiles the whole unit too, and the objects are compared. An object whose tokens were
-others once (``preprocessed``) is preprocessed by the compiler for good; one that was another itself
-is ``distrusted``, and compiled as it is written.
+use of C; all else is the compiler's. The first time that a unit is compiled, and one time in 64
+from then on, the compiler preprocesses it too, and the tokens are compared; one time in 64 it
+compiles the whole unit too, and the objects are compared. An object whose tokens were others once
+(``preprocessed``) is preprocessed by the compiler for good; one that was another itself is
+``distrusted``, and compiled as it is written.
+
+Of a structure in which members are used, what comes before them counts only by its size. So where
+the members are is computed (``layouts.c``), as the compiler says that it places them; and what it
+compiles has assertions of every offset that stands in the entry's name. Where one fails, nothing is
+stored, and the object is ``unplaced``: from then on the text of the members counts, and it is
+compiled as it is written.
 
 A unit's headers are a thousand others' too. So a server runs beside make (``server.c``): it keeps
 what each stretch of a header gave and gives it again to the next unit, where all macros that the
@@ -67,6 +73,7 @@ _STALE_SECONDS = 3600.0
 _STATISTICS = "statistics.json"
 _DISTRUSTED = "distrusted"
 _UNLIKE = "preprocessed"
+_UNPLACED = "unplaced"
 # Entries that are no objects: what the compiler said of itself and of options, and what was
 # compiled before.
 _NOTE = ".note"
@@ -292,7 +299,7 @@ def clear(cache: Path) -> int:
         with contextlib.suppress(OSError):
             path.unlink()
             freed += size
-    for name in (_STATISTICS, _DISTRUSTED, _UNLIKE):
+    for name in (_STATISTICS, _DISTRUSTED, _UNLIKE, _UNPLACED):
         (store / name).unlink(missing_ok=True)
     return freed
 

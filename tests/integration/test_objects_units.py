@@ -89,10 +89,90 @@ HARMLESS = {
         task("", "int more;", "struct task *unit(int *p) { return (struct task *)((char *)p - "
              "__builtin_offsetof(struct task, flags)); }"),
     ),
+    "a member before the used one, of another type": (
+        task("int more;", "", USES_FLAGS),
+        task("float *more;", "", USES_FLAGS),
+    ),
+    "what padding takes in": (
+        task("char one;", "", USES_FLAGS),
+        task("char one; short two;", "", USES_FLAGS),
+    ),
+    "bit-fields before": (
+        task("unsigned a : 1; unsigned b : 31;", "", USES_FLAGS),
+        task("unsigned a : 20; unsigned b : 12;", "", USES_FLAGS),
+    ),
+    "bit-fields that begin anew": (
+        task("unsigned a : 1; unsigned : 0; unsigned b : 1;", "", USES_FLAGS),
+        task("unsigned a : 30; unsigned b : 3;", "", USES_FLAGS),
+    ),
+    "an array before": (
+        "enum { HERE = 3, THERE }; " + task("int more[THERE];", "", USES_FLAGS),
+        "enum { HERE = 7, THERE }; " + task("short more[THERE + (1 ? 0 : 9)];", "", USES_FLAGS),
+    ),
+    "a structure before": (
+        "struct in { char a; long long b; }; " + task("struct in more;", "", USES_FLAGS),
+        "struct in { long long b; int a; }; " + task("struct in more;", "", USES_FLAGS),
+    ),
+    "an array as long as something is large": (
+        "struct in { int a, b; }; " + task("char more[sizeof(struct in) / 2];", "", USES_FLAGS),
+        "struct in { int b, a; }; " + task("char more[4];", "", USES_FLAGS),
+    ),
+    "an aligned member before": (
+        task("int more __attribute__((aligned(8)));", "", USES_FLAGS),
+        task("int pad; int more;", "", USES_FLAGS),
+    ),
+    "alignment by another kind": (
+        "struct in { int a; void *b; }; int unit(struct in *in) { return in->a; }",
+        "struct in { int a; long b; }; int unit(struct in *in) { return in->a; }",
+    ),
 }  # fmt: skip
 
 # What changes the object, or may.
 TELLING = {
+    "alignment, by what is behind": (
+        "struct s { char a[8]; unsigned char b; unsigned char c; };"
+        "void unit(struct s *s, int x) { __builtin_memcpy(s->a, &x, 4); }",
+        "struct s { char a[8]; unsigned char b; unsigned int c; };"
+        "void unit(struct s *s, int x) { __builtin_memcpy(s->a, &x, 4); }",
+    ),
+    "bit-field that does not fit in any more": (
+        task("unsigned a : 30; unsigned b : 2;", "", USES_FLAGS),
+        task("unsigned a : 30; unsigned b : 3;", "", USES_FLAGS),
+    ),
+    "constant that an array before is as long as": (
+        "enum { HERE = 3, THERE }; " + task("int more[THERE];", "", USES_FLAGS),
+        "enum { HERE = 4, THERE }; " + task("int more[THERE];", "", USES_FLAGS),
+    ),
+    "type of the used member": (
+        task("", "", USES_FLAGS),
+        TASK.replace("int flags", "short flags").replace("BEFORE", "").replace("BEHIND", "")
+        + USES_FLAGS,
+    ),
+    "attribute of a structure before": (
+        "struct in { int a; }; " + task("struct in in;", "", USES_FLAGS),
+        "struct in { int a; } __attribute__((aligned(16))); " + task("struct in in;", "", USES_FLAGS),
+    ),
+    "attribute behind a structure's name": (
+        "struct in { int a; }; " + task("struct in in;", "", USES_FLAGS),
+        "struct in { int a; }; "
+        + task("struct in __attribute__((aligned(16))) in;", "", USES_FLAGS),
+    ),
+    "attribute of a pointer": (
+        task("int *more;", "", USES_FLAGS),
+        task("__attribute__((aligned(16))) int *more;", "", USES_FLAGS),
+    ),
+    "attribute within a declarator": (
+        task("int *more;", "", USES_FLAGS),
+        task("int * __attribute__((aligned(16))) more;", "", USES_FLAGS),
+    ),
+    "attribute of a type": (
+        "typedef int t; " + task("t more;", "", USES_FLAGS),
+        "typedef int t __attribute__((aligned(16))); " + task("t more;", "", USES_FLAGS),
+    ),
+    "packed structure before": (
+        "struct in { char a; int b; }; " + task("struct in in;", "", USES_FLAGS),
+        "struct in { char a; int b; } __attribute__((packed)); " + task("struct in in;", "", USES_FLAGS),
+    ),
     "a variable that points to a function": (
         "int unit;",
         "void (*hook)(void); int unit;",

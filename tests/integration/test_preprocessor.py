@@ -110,7 +110,7 @@ def test_tokens_that_are_not_the_compilers_are_not_trusted_again(bench: Bench) -
         said.append(log.read_text().strip())
         assert made == bench.really_compile("int unit;\n")
     assert said[0] == "compiled unit.o int for extern"
-    # One in sixteen is compiled as it is written.
+    # One in 64 is compiled as it is written.
     assert re.fullmatch(r"(rewritten|compiled) unit\.o its tokens were not the compiler's", said[1])
     assert said[2] == "reused unit.o its tokens were not the compiler's"
 

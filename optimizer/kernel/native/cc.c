@@ -238,6 +238,7 @@ static bool preprocess(char **argv, struct call *call, struct text *source)
 /* Files with one object's path a line. */
 #define DISTRUSTED "distrusted"   /* it once differed from a clean build's: it is compiled for good */
 #define UNLIKE "preprocessed"     /* only the compiler's own preprocessor gives its tokens */
+#define UNPLACED "unplaced"       /* as rewritten it did not compile: nobody saw where its members are */
 
 static bool is_listed(const char *store, const char *list, const char *object)
 {
@@ -271,7 +272,7 @@ static void add_to_list(const char *store, const char *list, const char *object)
 /* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
 static bool reads_other_files(void)
 {
-    return has_string(".incbin") || has_string(".include");
+    return has_string(".incbin", ".include");
 }
 
 static bool includes_in_assembly(const struct text *source)
@@ -337,11 +338,11 @@ static bool is_known(const char *store, const char *note)
     return is_there;
 }
 
-/* Of the units that were compared once, every sixteenth that is compiled is compared again. */
+/* Of the units that were compared once, one in 64 that are compiled is compared again. */
 static bool is_sampled(const char *key)
 {
     const char *asked = getenv("MEMTOTAL_OBJECTS_COMPARE");
-    return asked != NULL ? *asked == '1' : key[0] == '0';
+    return asked != NULL ? *asked == '1' : key[0] == '0' && key[1] < '4';
 }
 
 /* A file in memory that the compiler reads as its standard input: the text, behind the name of the
@@ -411,17 +412,16 @@ static bool compile_text(char **argv, const struct call *call, const char *objec
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 && silent;
 }
 
-/* Whether the unit as we rewrote it compiles to the object that is stored; yes where it does not compile
- * at all, since then the compiler is always given the whole. */
-static bool is_object_of(char **argv, const struct call *call, const struct text *code, const char *key)
+/* Whether the unit as we rewrote it compiles, and to an object that is as the one of the whole unit. */
+static enum comparison compare_rewritten(char **argv, const struct call *call, const struct text *code)
 {
     char beside[4096];
-    if (snprintf(beside, sizeof beside, "%s.rewritten", call->object) >= (int)sizeof beside)
-        return true;
-    bool is_same = !compile_text(argv, call, beside, code) ||
-                   store_compare(getenv("MEMTOTAL_OBJECTS"), key, beside) != DIFFERENT;
+    if (snprintf(beside, sizeof beside, "%s.rewritten", call->object) >= (int)sizeof beside ||
+        !compile_text(argv, call, beside, code))
+        return ABSENT;
+    enum comparison found = compare_files(beside, call->object);
     unlink(beside);
-    return is_same;
+    return found;
 }
 
 bool compile(char **argv, int *code, struct text *text)
@@ -487,9 +487,32 @@ static const char *keep_answer(const char *key, struct text *text)
     return new->text;
 }
 
-/* What the compiler says of itself, kept in the store: it depends on the options. The same answer to
- * the same question about the same options is in the same place. */
-static const char *ask(const char *question)
+/* Has the compiler read a text; what it puts out for it. */
+static bool ask_compiler_itself(char **argv, const char *text, struct text *answer)
+{
+    int pipes[2], question = memfd_create("question", MFD_CLOEXEC), said = memfd_create("said", MFD_CLOEXEC);
+    if (question < 0 || said < 0 || write(question, text, strlen(text)) != (ssize_t)strlen(text) ||
+        lseek(question, 0, SEEK_SET) != 0 || pipe2(pipes, O_CLOEXEC) != 0)
+        return false;
+    pid_t child = fork();
+    if (child < 0)
+        return false;
+    if (child == 0) {
+        dup2(question, 0);
+        dup2(pipes[1], 1);
+        dup2(said, 2);
+        run_compiler(argv);
+    }
+    close(question);
+    close(said);
+    close(pipes[1]);
+    return read_output(child, pipes[0], answer);
+}
+
+/* What the compiler answers to a question, asked in a certain way; NULL for nothing. It is kept in the
+ * store and depends on the options. The same answer to the same question about the same options is in the
+ * same place. */
+static const char *ask_by(const char *const *way, const char *question)
 {
     const char *store = getenv("MEMTOTAL_OBJECTS"), *identity = getenv("MEMTOTAL_IDENTITY");
     const char *parts[] = {"said", compiler, identity ? identity : "", question};
@@ -498,7 +521,7 @@ static const char *ask(const char *question)
     struct digest *digest = digest_new();
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         digest_add(digest, parts[i], strlen(parts[i]) + 1);
-    int count = 0, put = 0, pipes[2];
+    int count = 0, put = 0;
     while (asked_argv[count] != NULL)
         count++;
     char **asked = grown(NULL, (size_t)(count + 8) * sizeof *asked);
@@ -517,40 +540,40 @@ static const char *ask(const char *question)
     }
     digest_end(digest, key);
     strcat(key, NOTE);
-    for (const struct answer *one = answers; one != NULL; one = one->next)
-        if (strcmp(one->key, key) == 0) {
-            free(asked);
-            return one->text;
-        }
-    if (store_read(store, key, &known)) {
+    for (; *way != NULL; way++)
+        asked[put++] = (char *)*way;
+    memcpy(asked + put, (char *[]){"-x", "c", "-", NULL}, 4 * sizeof *asked);
+    const char *found = NULL;
+    for (const struct answer *one = answers; one != NULL && found == NULL; one = one->next)
+        if (strcmp(one->key, key) == 0)
+            found = one->text;
+    if (found == NULL && store_read(store, key, &known)) {
         text_add(&answer, known.at, known.length);
         free(known.at);
-    } else {
-        int text = memfd_create("question", MFD_CLOEXEC);
-        int said = memfd_create("said", MFD_CLOEXEC);
-        char *const last[] = {"-E", *question ? "-P" : "-dM", "-x", "c", "-", NULL};
-        memcpy(asked + put, last, sizeof last);
-        if (text < 0 || said < 0 || write(text, question, strlen(question)) != (ssize_t)strlen(question) ||
-            lseek(text, 0, SEEK_SET) != 0 || pipe2(pipes, O_CLOEXEC) != 0)
-            return NULL;
-        pid_t child = fork();
-        if (child < 0)
-            return NULL;
-        if (child == 0) {
-            dup2(text, 0);
-            dup2(pipes[1], 1);
-            dup2(said, 2);
-            run_compiler(asked);
-        }
-        close(text);
-        close(said);
-        close(pipes[1]);
-        if (!read_output(child, pipes[0], &answer))
-            return NULL;
+        found = keep_answer(key, &answer);
+    } else if (found == NULL && ask_compiler_itself(asked, question, &answer)) {
         store_write(store, key, answer.at, answer.length);
+        found = keep_answer(key, &answer);
+    } else if (found == NULL) {
+        struct text nothing = {0};
+        found = keep_answer(key, &nothing);
     }
     free(asked);
-    return keep_answer(key, &answer);
+    return *found ? found : NULL;
+}
+
+static const char *ask(const char *question)
+{
+    return ask_by((const char *const[]){"-E", *question ? "-P" : "-dM", NULL}, question);
+}
+
+/* How long a long is, if the compiler places members as it is computed here, and 0 if not. */
+static uint32_t ask_long_bytes(void)
+{
+    const char *bytes = ask("__SIZEOF_LONG__\n");
+    if (bytes == NULL || ask_by((const char *const[]){"-S", "-w", "-o", "-", NULL}, layout_question) == NULL)
+        return 0;
+    return (uint32_t)strtoul(bytes, NULL, 10);
 }
 
 bool begin_job(struct job *job, char **argv)
@@ -571,6 +594,8 @@ bool begin_job(struct job *job, char **argv)
                  : is_listed(job->store, UNLIKE, job->call.object)
                      ? "its tokens were not the compiler's"
                      : preprocess_unit(argv, job->call.source, ask);
+    job->is_unplaced = is_listed(job->store, UNPLACED, job->call.object);
+    long_bytes = job->is_unplaced ? 0 : ask_long_bytes();
     return true;
 }
 
@@ -597,7 +622,7 @@ static int check_job(const struct job *job, const char *key, const char *detail)
     bool stores = compile(job->argv, &status, &said);
     enum comparison found = status == 0 ? store_compare(job->store, key, job->call.object) : ABSENT;
     note(found == SAME ? "same" : found == DIFFERENT ? "DIFFERENT" : "compiled", job->call.object, detail);
-    if (stores && found == ABSENT)
+    if (stores && found == ABSENT && !has_offsets)
         store_put(job->store, key, job->call.object);
     return status;
 }
@@ -642,7 +667,7 @@ int finish_job(struct job *job)
         note("reused", call.object, detail);
         return 0;
     }
-    bool is_rewritten = problem == NULL && !job->checks && rewrite_unit(&code) == NULL;
+    bool is_rewritten = problem == NULL && !job->checks && !job->is_unplaced && rewrite_unit(&code) == NULL;
     bool is_whole = !is_rewritten || is_sampled(key);
     if (is_own && (is_whole || !job->is_trusted) && !is_read_alike(job, &call, &source)) {
         compile(argv, &status, &said);
@@ -650,23 +675,33 @@ int finish_job(struct job *job)
     }
     if (job->checks)
         return check_job(job, key, detail);
+    enum comparison rewritten = ABSENT; /* what it compiles to */
     if (!is_whole && compile_text(argv, &call, call.object, &code)) {
         note("rewritten", call.object, detail);
+        rewritten = SAME;
     } else {
         if (is_own && source.length == 0 && !is_read_alike(job, &call, &source)) {
             compile(argv, &status, &said);
             return status;
         }
         note(problem ? "compiled-whole" : "compiled", call.object, detail);
-        bool is_compiled = source.length > 0 && compile_text(argv, &call, call.object, &source);
+        bool is_compiled = source.length > 0 && !job->is_unplaced &&
+                           compile_text(argv, &call, call.object, &source);
         if (!is_compiled && !compile(argv, &status, &said))
             return status;
+        if (is_whole && is_rewritten)
+            rewritten = compare_rewritten(argv, &call, &code);
     }
-    store_put(store, key, call.object);
-    if (is_whole && is_rewritten && !is_object_of(argv, &call, &code, key)) {
+    if (rewritten == DIFFERENT) {
         add_to_list(store, DISTRUSTED, call.object);
         note("unlike", call.object, "what it was reduced to compiles to another object");
+        return 0;
     }
+    if (rewritten == ABSENT && problem == NULL && has_offsets) { /* nobody has seen that they are right */
+        add_to_list(store, UNPLACED, call.object);
+        return 0;
+    }
+    store_put(store, key, call.object);
     if (is_own && !job->is_trusted)
         store_write(store, job->unit_key, COMPARED, strlen(COMPARED));
     return 0;

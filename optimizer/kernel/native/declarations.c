@@ -34,7 +34,7 @@ void want(char punct)
 
 bool is_identifier(u32 i)
 {
-    return tokens[i].kind == T_IDENT && tokens[i].symbol->word == W_NONE;
+    return tokens[i].kind == T_IDENT && tokens[i].code == W_NONE;
 }
 
 static struct name *declare(struct symbol *symbol, enum what what, struct item *item, u32 where)

@@ -431,7 +431,7 @@ struct type *parse_unary(void)
 }
 
 /* Binding strength of a binary operator at p, 0 for none. */
-static int strength(void)
+int strength(void)
 {
     if (tokens[p].kind != T_PUNCT)
         return 0;

@@ -54,7 +54,7 @@ static bool read_whole(const char *path, struct file *file)
         length += (size_t)got;
     }
     close(from);
-    char *text = arena(length + 5); /* a line's end if the last line has none, and zero bytes */
+    char *text = lasting(length + 5); /* a line's end if the last line has none, and zero bytes */
     memcpy(text, buffer, length);
     if (length > 0 && text[length - 1] != '\n')
         text[length++] = '\n';

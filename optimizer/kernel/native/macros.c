@@ -193,7 +193,7 @@ void define(void)
             cannot("'#' at the end of a macro", name.at, name.length);
         body.at[0].flags &= (unsigned char)~F_WHITE;
     }
-    macro->body = arena(body.count * sizeof *body.at);
+    macro->body = lasting(body.count * sizeof *body.at);
     memcpy(macro->body, body.at, body.count * sizeof *body.at);
     macro->count = body.count;
     macro->begin = name.at;

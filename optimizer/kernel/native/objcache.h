@@ -50,8 +50,8 @@ bool is_text_of_tokens(const char *at, size_t length);
 /* In words, after that was false. */
 const char *token_difference(void);
 
-/* Whether a string among the tokens has this in it. */
-bool has_string(const char *with);
+/* Whether a string among the tokens has one or the other in it. */
+bool has_string(const char *with, const char *or_with);
 
 /* Writes what of a unit's tokens its own code can depend on.
  *
@@ -64,6 +64,15 @@ const char *reduce_unit(struct text *reduced);
  * Returns NULL, or why not.
  */
 const char *rewrite_unit(struct text *code);
+
+/* Whether what reduce_unit() gave has offsets of members for what stands before them. What rewrite_unit()
+ * gives then compiles only where they are right. */
+extern bool has_offsets;
+
+/* A text that compiles where members are placed as it is computed here, and how long is a long there: 0
+ * for not to compute it. */
+extern const char layout_question[];
+extern uint32_t long_bytes;
 
 /* From now on remembers what headers give: for a process that preprocesses many units. */
 void remember_headers(void);
@@ -100,6 +109,7 @@ struct job {
     const char *store;
     const char *other; /* why our preprocessor does not do; NULL: it did */
     bool checks, is_trusted, is_distrusted; /* trusted: not to be compared, but for a sample */
+    bool is_unplaced; /* offsets are not to be relied on, nor is it rewritten */
     char unit_key[NOTE_NAME];
 };
 
@@ -161,6 +171,7 @@ void store_write(const char *store, const char *key, const char *at, size_t leng
 bool store_get(const char *store, const char *key, const char *target);
 enum comparison { ABSENT, SAME, DIFFERENT };
 enum comparison store_compare(const char *store, const char *key, const char *object);
+enum comparison compare_files(const char *one, const char *other);
 void store_put(const char *store, const char *key, const char *object);
 
 #endif

@@ -154,6 +154,8 @@ static void emit(const struct piece *piece)
     else
         token->code = piece->code;
     token->symbol = piece->symbol;
+    if (piece->kind == T_IDENT)
+        token->code = (unsigned short)piece->symbol->word;
 }
 
 static void run(struct file *file)

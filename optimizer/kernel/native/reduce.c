@@ -40,7 +40,7 @@ static void mark_item(struct item *item)
     marking = true;
     frame = 0;
     p = item->start;
-    layout = 0;
+    layout = no_demands;
     if (word() == W_ASM) {
         /* Its text may name what the unit defines. */
         for (u32 i = p; i < item->end; i++) {
@@ -142,10 +142,7 @@ const char *reduce_unit(struct text *reduced)
 {
     if (setjmp(give_up) != 0)
         return why;
-    match_brackets();
-    for (u32 i = 0; i < token_count; i++)
-        if (word_at(i) == W_ODD)
-            odd("depends on its place", i);
+    look_over_tokens();
     item_room = token_count / 2 + 2;
     items = calloc(item_room, sizeof *items);
     if (items == NULL)

@@ -148,22 +148,36 @@ bool store_get(const char *store, const char *key, const char *target)
     return store_read(store, key, &object) && replace(target, "", 0, object.at, object.length);
 }
 
+static bool read_path(const char *path, struct text *into)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return false;
+    bool whole = read_file(file, into);
+    close(file);
+    return whole;
+}
+
+static enum comparison compare_texts(const struct text *one, const struct text *other)
+{
+    return one->length == other->length && memcmp(one->at, other->at, one->length) == 0 ? SAME
+                                                                                        : DIFFERENT;
+}
+
 enum comparison store_compare(const char *store, const char *key, const char *object)
 {
     struct text stored, compiled;
-    if (!store_read(store, key, &stored))
+    if (!store_read(store, key, &stored) || !read_path(object, &compiled))
         return ABSENT;
-    int file = open(object, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
+    return compare_texts(&stored, &compiled);
+}
+
+enum comparison compare_files(const char *one, const char *other)
+{
+    struct text first, second;
+    if (!read_path(one, &first) || !read_path(other, &second))
         return ABSENT;
-    bool whole = read_file(file, &compiled);
-    close(file);
-    if (!whole)
-        return ABSENT;
-    return compiled.length == stored.length &&
-                   memcmp(compiled.at, stored.at, stored.length) == 0
-               ? SAME
-               : DIFFERENT;
+    return compare_texts(&first, &second);
 }
 
 void store_write(const char *store, const char *key, const char *at, size_t length)
@@ -179,11 +193,6 @@ void store_write(const char *store, const char *key, const char *at, size_t leng
 void store_put(const char *store, const char *key, const char *object)
 {
     struct text bytes;
-    int file = open(object, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return;
-    bool whole = read_file(file, &bytes);
-    close(file);
-    if (whole && bytes.length > 0)
+    if (read_path(object, &bytes) && bytes.length > 0)
         store_write(store, key, bytes.at, bytes.length);
 }

@@ -259,7 +259,7 @@ void begin_stretch(void)
 
 static void *kept(const void *from, size_t bytes)
 {
-    return bytes == 0 ? NULL : memcpy(arena(bytes), from, bytes);
+    return bytes == 0 ? NULL : memcpy(lasting(bytes), from, bytes);
 }
 
 /* The stretch ends before the lines from there on. */

@@ -14,7 +14,6 @@
 #endif
 #define LARGE_PAGE (2u << 20)
 
-static char *arena_at, *arena_end;
 size_t arena_bytes;
 
 /* Memory in large pages where there are such: page by page it would cost as much as the work does, in
@@ -39,21 +38,39 @@ static size_t whole_pages(size_t bytes)
     return (bytes + LARGE_PAGE - 1) & ~(size_t)(LARGE_PAGE - 1);
 }
 
-void *arena(size_t bytes)
+struct pool {
+    char *at, *end;
+};
+
+static void *take(struct pool *pool, size_t bytes)
 {
     bytes = (bytes + 7) & ~(size_t)7;
-    if ((size_t)(arena_end - arena_at) < bytes) {
+    if ((size_t)(pool->end - pool->at) < bytes) {
         size_t block = whole_pages(bytes);
-        arena_at = pages(block);
+        pool->at = pages(block);
         /* All of it at once, also where pages are small; an old kernel that cannot gives them one
          * by one. */
-        madvise(arena_at, block, MADV_POPULATE_WRITE);
-        arena_end = arena_at + block;
+        madvise(pool->at, block, MADV_POPULATE_WRITE);
+        pool->end = pool->at + block;
         arena_bytes += block;
     }
-    void *got = arena_at;
-    arena_at += bytes;
+    void *got = pool->at;
+    pool->at += bytes;
     return got;
+}
+
+void *arena(size_t bytes)
+{
+    static struct pool pool;
+    return take(&pool, bytes);
+}
+
+/* What is written into a large page that a child shares breaks the page up, and each child after that
+ * takes longer to begin. */
+void *lasting(size_t bytes)
+{
+    static struct pool pool;
+    return take(&pool, bytes);
 }
 
 jmp_buf give_up;
@@ -236,8 +253,10 @@ static void renumber(struct token *token, const struct number *number, u32 count
     token->length = kept + (u32)sprintf(text + kept, "%u", counter + number->step);
     struct symbol *symbol = intern_kept(text, token->length);
     token->at = symbol->at;
-    if (token->kind == T_IDENT)
+    if (token->kind == T_IDENT) {
         token->symbol = symbol;
+        token->code = (unsigned short)symbol->word;
+    }
 }
 
 /* Puts the borrowed tokens between the own ones, all in memory that is written for the first time: in
@@ -396,6 +415,7 @@ void lex(const char *at, size_t length)
             } else {
                 token->kind = T_IDENT;
                 token->symbol = intern(start, (u32)(at - start));
+                token->code = (unsigned short)token->symbol->word;
             }
         } else if (class == 2 || (c == '.' && at + 1 < end &&
                                   class_of[(unsigned char)at[1]] == 2)) {
@@ -489,19 +509,23 @@ const char *token_difference(void)
     return why;
 }
 
-bool has_string(const char *with)
+bool has_string(const char *with, const char *or_with)
 {
     for (u32 i = 0; i < token_count; i++)
         if (tokens[i].kind == T_STRING &&
-            memmem(tokens[i].at, tokens[i].length, with, strlen(with)) != NULL)
+            (memmem(tokens[i].at, tokens[i].length, with, strlen(with)) != NULL ||
+             memmem(tokens[i].at, tokens[i].length, or_with, strlen(or_with)) != NULL))
             return true;
     return false;
 }
 
-void match_brackets(void)
+/* Finds each bracket's partner, and gives up where a word depends on its place. */
+void look_over_tokens(void)
 {
     u32 room = 1024, depth = 0, *open = grown(NULL, room * sizeof *open);
     for (u32 i = 0; i < token_count; i++) {
+        if (word_at(i) == W_ODD)
+            odd("depends on its place", i);
         char c = tokens[i].kind == T_PUNCT ? tokens[i].punct : 0;
         if (c == '(' || c == '[' || c == '{') {
             if (depth == room)

@@ -7,7 +7,6 @@
 #include "unit.h"
 
 static void parse_unit(struct record *record);
-static void parse_record(struct record *record);
 
 bool marking; /* whether what is parsed counts as used */
 
@@ -143,8 +142,29 @@ static u64 text_hash(u32 from, u32 to)
     return hash | 1;
 }
 
-u64 layout; /* hash of the attributes met that change a layout */
+struct demands layout;
+const struct demands no_demands;
 bool looks_up_names;
+
+static u32 larger(u32 one, u32 other)
+{
+    return one > other ? one : other;
+}
+
+/* An attribute that changes a layout, of those from `from` to `stop`; its name stands at `at`. */
+static void add_demand(u32 from, u32 stop, u32 at)
+{
+    i64 bytes;
+    bool has_value = tokens[at].symbol->word == W_NONE && tokens[at + 1].punct == '(' &&
+                     (is(tokens[at].symbol, "aligned") || is(tokens[at].symbol, "__aligned__")) &&
+                     evaluate(at + 2, tokens[at + 1].match, &bytes) && bytes > 0 &&
+                     bytes <= 1 << 16 && (bytes & (bytes - 1)) == 0;
+    layout.hash = (layout.hash * 31) ^ text_hash(from, stop);
+    if (has_value)
+        layout.align = larger(layout.align, (u32)bytes);
+    else
+        layout.is_odd = true;
+}
 
 /* Attributes: what they name is used; those that change a layout are remembered. */
 void parse_attributes(void)
@@ -175,7 +195,7 @@ void parse_attributes(void)
                 if ((symbol->length == length && memcmp(symbol->at, moving[k], length) == 0) ||
                     (symbol->length == length + 4 && symbol->at[0] == '_' &&
                      memcmp(symbol->at + 2, moving[k], length) == 0)) {
-                    layout = (layout * 31) ^ text_hash(p, stop);
+                    add_demand(p, stop, i);
                     /* sizeof in an attribute: the text does not tell the number. */
                     for (u32 m = p; m < stop; m++)
                         if (word_at(m) == W_SIZEOF || word_at(m) == W_ALIGNOF) {
@@ -197,20 +217,25 @@ void parse_attributes(void)
                 odd("type in an attribute", i);
         }
         if (one == W_ALIGNAS)
-            layout = (layout * 31) ^ text_hash(p, stop);
+            add_demand(p, stop, p);
         p = stop + 1;
     }
 }
 
-static struct type *with_layout(struct type *type, u64 attributes)
+static struct type *with_demands(struct type *type, struct demands more)
 {
-    if (attributes == 0)
+    if (more.hash == 0 && !more.is_odd)
         return type;
     struct type *new = arena(sizeof *new);
     *new = *type;
-    new->attributes = (type->attributes * 31) ^ attributes;
+    if (more.hash != 0)
+        new->demands.hash = (type->demands.hash * 31) ^ more.hash;
+    new->demands.align = larger(type->demands.align, more.align);
+    new->demands.is_odd |= more.is_odd;
     return new;
 }
+
+static const struct demands odd_demands = {.is_odd = true};
 
 static struct record *find_record(struct symbol *symbol)
 {
@@ -241,7 +266,7 @@ static void bind_tag(struct symbol *symbol, struct record *record)
     local_tags = new;
 }
 
-static struct type *parse_tagged(void)
+static struct type *parse_tagged(bool *is_defined)
 {
     u32 head = p;
     enum word what = word();
@@ -253,12 +278,14 @@ static struct type *parse_tagged(void)
         p++;
         parse_attributes();
     }
+    *is_defined = at('{');
     if (what == W_ENUM) {
         struct type *type = arena(sizeof *type);
         type->shape = S_BASIC;
         type->basic = B_ENUM;
         if (at('{')) {
             u32 body = p, stop = tokens[p].match;
+            type->enumeration = tokens[body].enumeration;
             if (tokens[body].enumeration != NULL) { /* of file scope: its constants have names */
                 reach_enumeration(tokens[body].enumeration);
                 p = stop + 1;
@@ -277,6 +304,7 @@ static struct type *parse_tagged(void)
             }
             parse_attributes();
         } else if (symbol != NULL && symbol->tag != NULL && symbol->tag->enumeration != NULL) {
+            type->enumeration = symbol->tag->enumeration;
             reach_enumeration(symbol->tag->enumeration);
         }
         return type;
@@ -334,8 +362,8 @@ struct type *parse_specifiers(struct specifiers *found)
 {
     struct type *type = NULL;
     u32 basic = 0, longs = 0;
-    u64 outer = layout;
-    layout = 0;
+    struct demands outer = layout;
+    layout = no_demands;
     memset(found, 0, sizeof *found);
     for (;;) {
         enum word one = word();
@@ -353,9 +381,13 @@ struct type *parse_specifiers(struct specifiers *found)
             type = &unknown_type;
             p++;
         } else if (one == W_STRUCT || one == W_UNION || one == W_ENUM) {
-            u64 mine = layout;
-            type = parse_tagged();
-            layout = mine; /* a structure's own attributes are the structure's */
+            struct demands mine = layout;
+            bool is_defined;
+            type = parse_tagged(&is_defined);
+            if (is_defined || layout.hash == mine.hash)
+                layout = mine; /* a structure's own attributes are the structure's */
+            else
+                layout.is_odd = true;
         } else if (one == W_ATOMIC) {
             odd("_Atomic", p);
         } else if (one == W_TYPEOF) {
@@ -365,6 +397,8 @@ struct type *parse_specifiers(struct specifiers *found)
                 type = parse_type_name();
             else
                 type = parse_expression();
+            if (type->shape == S_BASIC) /* not known as exactly as a size has to be */
+                type = with_demands(type, odd_demands);
             want(')');
         } else if (one == W_ATTRIBUTE || one == W_EXTENSION || one == W_ALIGNAS) {
             parse_attributes();
@@ -392,7 +426,7 @@ struct type *parse_specifiers(struct specifiers *found)
         }
     }
     found->layout = layout;
-    type = with_layout(type, layout);
+    type = with_demands(type, layout);
     layout = outer;
     return type;
 }
@@ -447,12 +481,16 @@ static struct type *parse_suffixes(struct type *base)
         p++;
         while (word() == W_QUALIFIER || word() == W_STATIC)
             p++;
+        u32 length = p;
         if (p != stop)
             parse_assignment();
         if (p != stop)
             odd("array", p);
         p++;
-        return type_of(S_ARRAY, parse_suffixes(base));
+        struct type *type = type_of(S_ARRAY, parse_suffixes(base));
+        type->length = length;
+        type->length_end = stop;
+        return type;
     }
     if (at('(')) {
         /* What it returns is written after the parameters: read them twice. */
@@ -528,26 +566,26 @@ struct type *resolve(struct name *name)
     name->resolving = true;
     bool was_marking = marking;
     u32 was_at = p, was_frame = frame;
-    u64 was_layout = layout;
+    struct demands was_layout = layout;
     marking = false;
     frame = 0;
     for (struct declaration *one = name->first; one != NULL && name->type == NULL;
          one = one->next) {
         p = one->item->start;
         struct specifiers found;
-        layout = 0;
+        layout = no_demands;
         struct type *base = parse_specifiers(&found);
         for (;;) {
             struct symbol *symbol = NULL;
             struct type *type = parse_declarator(base, &symbol);
-            layout = 0;
+            layout = no_demands;
             while (word() == W_ASM || word() == W_ATTRIBUTE) {
                 if (word() == W_ASM)
                     p = tokens[p + 1].match + 1;
                 else
                     parse_attributes();
             }
-            type = with_layout(type, layout);
+            type = with_demands(type, layout);
             if (symbol == name->symbol) {
                 if (type->shape != S_UNKNOWN)
                     name->type = type;
@@ -569,7 +607,8 @@ struct type *resolve(struct name *name)
     return name->type ? name->type : &unknown_type;
 }
 
-static void add_member(struct record *record, struct symbol *symbol, struct type *type, bool bits)
+static struct member *add_member(struct record *record, struct symbol *symbol, struct type *type,
+                                 bool bits)
 {
     if (record->member_count == record->member_room) {
         u32 room = record->member_room ? record->member_room * 2 : 8;
@@ -579,8 +618,10 @@ static void add_member(struct record *record, struct symbol *symbol, struct type
         record->members = more;
         record->member_room = room;
     }
-    record->members[record->member_count++] =
-        (struct member){symbol, type, record->unit_count - 1, bits};
+    struct member *member = &record->members[record->member_count++];
+    *member = (struct member){.symbol = symbol, .type = type, .unit = record->unit_count - 1,
+                              .is_bit_field = bits};
+    return member;
 }
 
 /* One declaration in a structure's body, from p on; with 'record' its members are added. */
@@ -603,19 +644,28 @@ static void parse_unit(struct record *record)
         struct symbol *symbol = NULL;
         struct type *type = base;
         bool bits = false;
+        layout = no_demands;
         if (!at(':'))
             type = parse_declarator(base, &symbol);
+        /* Of attributes within a declarator, and before one of a pointer, it is not known whose they are. */
+        struct demands within = layout;
+        within.is_odd |= within.hash != 0 || (found.layout.hash != 0 && type->shape == S_POINTER);
+        u32 width = p + 1;
         if (at(':')) {
             bits = true;
             p++;
             parse_conditional();
         }
-        layout = 0;
+        u32 width_end = p;
+        layout = no_demands;
         parse_attributes();
-        type = with_layout(type, layout);
+        type = with_demands(with_demands(type, within), layout);
         need_complete(type->shape == S_FUNCTION ? &int_type : type);
-        if (record != NULL)
-            add_member(record, symbol ? symbol : intern("", 0), type, bits);
+        if (record != NULL) {
+            struct member *member = add_member(record, symbol ? symbol : intern("", 0), type, bits);
+            member->width = width;
+            member->width_end = width_end;
+        }
         if (at(';'))
             break;
         want(',');
@@ -623,7 +673,7 @@ static void parse_unit(struct record *record)
     p++;
 }
 
-static void parse_record(struct record *record)
+void parse_record(struct record *record)
 {
     if (record->parsed)
         return;
@@ -634,7 +684,7 @@ static void parse_record(struct record *record)
     record->parsing = true;
     bool was_marking = marking;
     u32 was_at = p, was_frame = frame, stop = tokens[record->body].match;
-    u64 was_layout = layout;
+    struct demands was_layout = layout;
     marking = false;
     if (!record->is_local)
         frame = 0;
@@ -665,14 +715,31 @@ static void parse_record(struct record *record)
     record->parsed = true;
 }
 
+/* Whether of a structure that counts in part it is enough to tell where the used members are: that
+ * stands for what comes before them. It has to have a name by which the compiler can be asked (writing.c). */
+bool is_placed(const struct record *record)
+{
+    return !record->is_textual && !record->is_union && !record->is_local && record->tag != NULL &&
+           record->is_laid_out == YES;
+}
+
+static bool use_unit(struct record *record, u32 unit)
+{
+    bool is_new = !record->units[unit].is_used;
+    record->units[unit].is_used = true;
+    return is_new;
+}
+
 /* Keeps a member: what comes before it, and what shares or bounds its storage. */
 static void keep(struct record *record, const struct member *member)
 {
     if (!marking || record->complete)
         return;
     u32 last = member->unit;
-    bool whole = record->is_union;
+    bool whole = record->is_union, is_new = use_unit(record, last);
     if (member->is_bit_field) {
+        is_new |= !record->is_textual;
+        record->is_textual = true;
         /* The storage unit of a bit-field reaches up to the next member that is none. */
         u32 next = (u32)(member - record->members);
         while (next < record->member_count && record->members[next].is_bit_field)
@@ -689,10 +756,13 @@ static void keep(struct record *record, const struct member *member)
     if (whole) {
         record->complete = true;
         need_record(record);
-    } else if (last >= record->kept) {
-        record->kept = last + 1;
-        need_record(record);
+        return;
     }
+    is_new |= use_unit(record, last);
+    if (last >= record->kept)
+        record->kept = last + 1;
+    if (is_new)
+        need_record(record);
 }
 
 static struct type *find_member(struct record *record, const struct symbol *symbol)
@@ -745,9 +815,11 @@ void mark_record(struct record *record)
     parse_attributes();
     p = tokens[record->body].match + 1;
     parse_attributes();
+    lay_out(record);
     u32 last = record->complete ? record->unit_count : record->kept;
+    bool only_used = !record->complete && is_placed(record);
     for (u32 i = 0; i < last; i++) {
-        if (!record->units[i].marked) {
+        if (!record->units[i].marked && (record->units[i].is_used || !only_used)) {
             record->units[i].marked = true;
             p = record->units[i].start;
             parse_unit(NULL);
@@ -790,6 +862,16 @@ static void add_attribute(struct record *record, u64 hash)
     record->attributes[record->attribute_count++] = hash;
 }
 
+/* Of the words of a basic type the one that tells its size; 'unsigned' says that it may be an int. */
+static u32 kind_of(u32 basic)
+{
+    static const u32 telling[] = {1 << 1, 1 << 2, B_LONG_LONG};
+    for (size_t i = 0; i < sizeof telling / sizeof *telling; i++)
+        if (basic & telling[i])
+            return telling[i];
+    return basic & 1 << 4 ? basic & ~(1u << 3) : basic;
+}
+
 /* What a structure's alignment may come from: the kinds of its leaves, and attributes. */
 void measure(struct record *record)
 {
@@ -808,12 +890,12 @@ void measure(struct record *record)
         add_attribute(record, text_hash(record->head, record->body));
     for (u32 i = 0; i < record->member_count; i++) {
         struct type *type = record->members[i].type;
-        u64 attributes = type->attributes;
+        u64 attributes = type->demands.hash;
         for (; type->shape == S_ARRAY; type = type->to)
-            attributes = attributes * 31 ^ type->to->attributes;
+            attributes = attributes * 31 ^ type->to->demands.hash;
         u32 basic = 0;
         if (type->shape == S_BASIC) {
-            basic = type->basic;
+            basic = kind_of(type->basic);
         } else if (type->shape == S_POINTER) {
             basic = B_POINTER;
         } else if (type->shape == S_RECORD) {

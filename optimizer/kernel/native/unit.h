@@ -8,6 +8,7 @@
 
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int64_t i64;
 
 enum kind { T_END, T_IDENT, T_NUMBER, T_STRING, T_CHAR, T_PUNCT };
 
@@ -47,7 +48,7 @@ struct token {
     u32 length;
     unsigned char kind;
     char punct;           /* first character; two and more characters: see code */
-    unsigned short code;  /* punctuator: its characters, 8 bits each, the last two */
+    unsigned short code;  /* punctuator: its characters, 8 bits each, the last two; name: its word */
     u32 match;            /* bracket: its partner's index */
     union {
         struct symbol *symbol;
@@ -75,6 +76,8 @@ struct number { /* of __COUNTER__, at the end of a token */
 #define B_ENUM (1u << 17)
 #define B_LONG_LONG (1u << 18)
 
+enum answer { NOT_ASKED, BEING_ASKED, YES, NO };
+
 enum shape { S_UNKNOWN, S_BASIC, S_POINTER, S_ARRAY, S_FUNCTION, S_RECORD };
 
 struct parameter {
@@ -82,12 +85,21 @@ struct parameter {
     struct type *type;
 };
 
+/* What attributes ask for that changes a layout. */
+struct demands {
+    u64 hash;  /* of all of them, 0 without */
+    u32 align; /* at least so many bytes, 0 without */
+    bool is_odd; /* more than that, or not understood */
+};
+
 struct type {
     enum shape shape;
     u32 basic;         /* kinds that may set the alignment, for S_BASIC */
-    u64 attributes;    /* hash of attributes that change the layout, 0 without */
+    struct demands demands;
     struct type *to;   /* pointed to, element, returned */
     struct record *record;
+    struct enumeration *enumeration; /* of a basic type that is one, NULL where it is not known */
+    u32 length, length_end; /* of an array: the tokens of it, none for an open one */
     struct parameter *parameters;
     u32 parameter_count;
 };
@@ -117,6 +129,7 @@ struct name {
     enum what what;
     struct declaration *first, *last;
     struct enumeration *enumeration;
+    i64 value; /* of a constant, when its enumeration is_valued */
     struct type *type;
     bool reached, resolving;
     signed char copies; /* calls a memory builtin: 0 not asked, 1 yes, -1 no, 2 being asked */
@@ -142,6 +155,7 @@ struct tag {
 struct enumeration {
     u32 head, body, tail; /* 'enum', '{', one past the attributes */
     bool reached;
+    enum answer is_valued; /* its constants have values that are known, and fit an int */
 };
 
 struct member {
@@ -149,11 +163,13 @@ struct member {
     struct type *type;
     u32 unit;
     bool is_bit_field;
+    u32 width, width_end; /* a bit-field's: the tokens of it */
+    u64 offset;           /* in bytes, when the record's layout is known; not of a bit-field */
 };
 
 struct unit { /* one declaration in a structure */
     u32 start, end;
-    bool marked;
+    bool is_used, marked;
 };
 
 struct record {
@@ -165,7 +181,13 @@ struct record {
     struct unit *units;
     u32 unit_count, unit_room;
     u32 kept; /* units that are kept: 0..kept-1 */
-    /* what may set the alignment */
+    bool is_textual; /* of those that are kept the text counts, not only where they are */
+    bool was_placed; /* in what is compared it has its offsets for what is before the used members */
+    /* layouts.c */
+    enum answer is_laid_out;
+    u64 bytes;
+    u32 align;
+    /* what may set the alignment, where the layout is not known */
     bool measured, measuring;
     u32 basic;
     u64 attributes[16];
@@ -179,7 +201,7 @@ struct scope {
 
 struct specifiers {
     bool is_typedef, is_extern, is_static, is_auto_type;
-    u64 layout;
+    struct demands layout;
 };
 
 /* tokens.c: the text as tokens */
@@ -191,6 +213,7 @@ extern unsigned char class_of[256];
 extern u32 token_count;
 extern size_t arena_bytes; /* taken so far */
 void *arena(size_t bytes);
+void *lasting(size_t bytes); /* the same, of what is written once and never changed */
 _Noreturn void odd(const char *what, u32 at);
 struct symbol *intern(const char *at, u32 length); /* of a text that lasts */
 struct symbol *intern_kept(const char *at, u32 length); /* of one that may not */
@@ -205,7 +228,7 @@ void gather_tokens(void);
 void end_tokens(void);
 void forget_tokens(void);
 void lex(const char *at, size_t length);
-void match_brackets(void);
+void look_over_tokens(void);
 
 /* declarations.c: what a unit declares, and where */
 
@@ -239,7 +262,7 @@ static inline bool at_code(unsigned code)
 
 static inline enum word word_at(u32 i)
 {
-    return tokens[i].kind == T_IDENT ? tokens[i].symbol->word : W_NONE;
+    return tokens[i].kind == T_IDENT ? (enum word)tokens[i].code : W_NONE;
 }
 
 static inline enum word word(void)
@@ -250,7 +273,8 @@ static inline enum word word(void)
 /* types.c: types, structures, and what is used of them */
 
 extern bool marking;
-extern u64 layout;
+extern struct demands layout; /* of the attributes met */
+extern const struct demands no_demands;
 extern bool looks_up_names; /* the compiler does, for an alias */
 void reach_item(struct item *item);
 void reach(struct name *name);
@@ -271,12 +295,21 @@ struct type *take_member(struct type *type);
 void mark_record(struct record *record);
 void mark_enumeration(struct enumeration *enumeration);
 void measure(struct record *record);
+void parse_record(struct record *record);
+bool is_placed(const struct record *record);
+
+/* layouts.c: where members are */
+
+extern u32 long_bytes; /* of the target; 0: where members are is not known */
+bool lay_out(struct record *record);
+bool evaluate(u32 from, u32 to, i64 *value);
 
 /* expressions.c: what code uses */
 
 /* Functions that the compiler knows, and calls where the source does not. */
 extern const char *const known_functions[];
 extern const size_t known_function_count;
+int strength(void); /* of the operator at p, 1 the weakest; 0: it is none between two operands */
 struct type *parse_unary(void);
 struct type *parse_conditional(void);
 struct type *parse_assignment(void);

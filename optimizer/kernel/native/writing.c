@@ -1,7 +1,8 @@
 /* The reduced unit as text: to be compared, or to be compiled.
  *
- * What is compared says of a structure no more than counts: its first members, and what its alignment
- * may come from. What is compiled is C. There every structure that counts is whole, structures that
+ * What is compared says of a structure no more than counts: the members that are used, and where they are
+ * (layouts.c); where that is not known, all members up to the last used one, and what the alignment may
+ * come from. What is compiled is C. There every structure that counts is whole, structures that
  * are only pointed to are announced before the rest, and declarations stand in their old order.
  */
 
@@ -13,6 +14,7 @@
 static void put_parts(u32 from, u32 to);
 
 static struct text *out;
+bool has_offsets;
 static struct text *announced; /* what is to stand before the rest; NULL: for comparison */
 
 /* A structure or enumeration has to be known from the beginning, also when it is nowhere whole: one
@@ -47,6 +49,26 @@ static void put(u32 from, u32 to)
     }
 }
 
+/* Instead of what stands before the used members: where they are. */
+static void put_placed(struct record *record)
+{
+    char place[40];
+    u32 member = 0;
+    record->was_placed = has_offsets = true;
+    text_add(out, place, (size_t)snprintf(place, sizeof place, "@align %u ", record->align));
+    for (u32 i = 0; i < record->unit_count; i++) {
+        const struct unit *unit = &record->units[i];
+        for (; member < record->member_count && record->members[member].unit == i; member++)
+            if (unit->is_used)
+                text_add(out, place, (size_t)snprintf(place, sizeof place, "@%llu ",
+                                                      (unsigned long long)record->members[member].offset));
+        if (unit->is_used)
+            put(unit->start, unit->end);
+        else
+            put_parts(unit->start, unit->end);
+    }
+}
+
 static void put_body(struct record *record)
 {
     u32 stop = tokens[record->body].match;
@@ -61,6 +83,8 @@ static void put_body(struct record *record)
     }
     if (record->complete) {
         put(record->body + 1, stop);
+    } else if (record->kept != 0 && is_placed(record)) {
+        put_placed(record);
     } else if (record->kept != 0) {
         char tail[64];
         put(record->units[0].start, record->units[record->kept - 1].end);
@@ -161,6 +185,7 @@ static void put_item(struct item *item)
 void write_compared(struct text *text)
 {
     out = text;
+    has_offsets = false;
     announced = NULL;
     for (u32 i = 0; i < item_count; i++)
         put_item(&items[i]);
@@ -171,6 +196,46 @@ static void put_pack(int bytes)
     char pragma[40];
     int used = snprintf(pragma, sizeof pragma, bytes ? "\n#pragma pack(%d)\n" : "\n#pragma pack()\n", bytes);
     text_add(out, pragma, (size_t)used);
+}
+
+/* A member by whose name the compiler can be asked for an offset; NULL when there is none. */
+static const struct member *named_member(const struct member *member, u64 *offset)
+{
+    if (member->is_bit_field)
+        return NULL;
+    *offset += member->offset;
+    if (member->symbol != NULL)
+        return member;
+    const struct record *inner = member->type->record;
+    u64 before = *offset;
+    const struct member *found = NULL;
+    for (u32 i = 0; i < inner->member_count && found == NULL; i++) {
+        *offset = before;
+        found = named_member(&inner->members[i], offset);
+    }
+    return found;
+}
+
+/* Has the compiler stop where an offset is another than it was taken to be. */
+static void put_assertions(const struct record *record)
+{
+    char number[80];
+    for (u32 i = 0; i < record->member_count; i++) {
+        const struct member *member = &record->members[i];
+        u64 offset = 0;
+        if (!record->units[member->unit].is_used || (member = named_member(member, &offset)) == NULL)
+            continue;
+        text_add(out, "_Static_assert(__builtin_offsetof(struct ", 41);
+        text_add(out, record->tag->at, record->tag->length);
+        text_add(out, ", ", 2);
+        text_add(out, member->symbol->at, member->symbol->length);
+        int used = snprintf(number, sizeof number, ") == %llu && _Alignof(struct ",
+                            (unsigned long long)offset);
+        text_add(out, number, (size_t)used);
+        text_add(out, record->tag->at, record->tag->length);
+        used = snprintf(number, sizeof number, ") == %u, \"offset\");\n", record->align);
+        text_add(out, number, (size_t)used);
+    }
 }
 
 void write_compiled(struct text *text)
@@ -188,6 +253,10 @@ void write_compiled(struct text *text)
             put_pack(packed = pack);
         put_item(item);
     }
+    for (u32 i = 0; i < item_count; i++)
+        for (const struct part *part = items[i].parts; part != NULL; part = part->next)
+            if (part->record != NULL && part->record->was_placed)
+                put_assertions(part->record);
     text_add(text, declarations.at, declarations.length);
     free(declarations.at);
 }
