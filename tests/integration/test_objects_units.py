@@ -125,10 +125,74 @@ HARMLESS = {
         "struct in { int a; void *b; }; int unit(struct in *in) { return in->a; }",
         "struct in { int a; long b; }; int unit(struct in *in) { return in->a; }",
     ),
+    "what sizeof gives, of other members": (
+        "struct s { int a; float b; }; int unit(void) { return sizeof(struct s); }",
+        "struct s { float *a; int b; }; int unit(void) { return sizeof(struct s); }",
+    ),
+    "members of a variable elsewhere": (
+        task("int *more;", "long *less;", "extern struct task t; int unit(void) { return t.flags; }"),
+        task("long more;", "int *less;", "extern struct task t; int unit(void) { return t.flags; }"),
+    ),
+    "members behind the used one, in steps of it": (
+        task("", "int more;", "int unit(struct task *t, int i) { return t[i].flags; }"),
+        task("", "float more;", "int unit(struct task *t, int i) { return t[i].flags; }"),
+    ),
+    "other members of a union": (
+        "union u { int a; float b; }; int unit(union u *u) { return u->a; }",
+        "union u { int *b; int a; }; int unit(union u *u) { return u->a; }",
+    ),
+    "members of one without a name": (
+        task("struct { int a; union { int b; int c; }; int z; };", "", "int unit(struct task *t) "
+             "{ return t->c; }"),
+        task("struct { float x; union { float b; int c; }; int z; };", "", "int unit(struct task *t) "
+             "{ return t->c; }"),
+    ),
+    "numbers in the names of a block": (
+        "int unit(int x) { int y_1 = x; extern void f_2(void) __attribute__((error(\"\")));"
+        "__auto_type z_3 = y_1; if (sizeof(x) != 4) f_2(); return y_1 + z_3; }",
+        "int unit(int x) { int y_7 = x; extern void f_8(void) __attribute__((error(\"\")));"
+        "__auto_type z_9 = y_7; if (sizeof(x) != 4) f_8(); return y_7 + z_9; }",
+    ),
 }  # fmt: skip
 
 # What changes the object, or may.
 TELLING = {
+    "number in the name of a static variable": (
+        "int unit(void) { static int y_1; return y_1++; }",
+        "int unit(void) { static int y_7; return y_7++; }",
+    ),
+    "number in the name of a function elsewhere": (
+        "int unit(void) { extern int y_1(void); return y_1(); }",
+        "int unit(void) { extern int y_7(void); return y_7(); }",
+    ),
+    "which of two names with numbers": (
+        "int unit(int x_1, int x_2) { int y_1 = x_1, y_2 = x_2; return y_1 - y_2; }",
+        "int unit(int x_1, int x_2) { int y_1 = x_1, y_2 = x_2; return y_2 - y_1; }",
+    ),
+    "names with numbers in assembly": (
+        'int unit(int x, int z) { int y_1 = x, y_2 = z; '
+        'asm("add %[y_1], %[y_2]" : [y_1] "+r"(y_1) : [y_2] "r"(y_2)); return y_1; }',
+        'int unit(int x, int z) { int y_1 = x, y_2 = z; '
+        'asm("add %[y_1], %[y_2]" : [y_2] "+r"(y_1) : [y_1] "r"(y_2)); return y_1; }',
+    ),
+    "size of a variable elsewhere": (
+        task("", "", "extern struct task t[2]; int unit(void) { return t[1].flags; }"),
+        task("", "long long more;", "extern struct task t[2]; int unit(void) { return t[1].flags; }"),
+    ),
+    "size of a union": (
+        "union u { int a; float b; }; int unit(union u *u) { return u[1].a; }",
+        "union u { int a; long long b; }; int unit(union u *u) { return u[1].a; }",
+    ),
+    "place of one without a name": (
+        task("struct { int a; union { int b; int c; }; int z; };", "", "int unit(struct task *t) "
+             "{ return t->c; }"),
+        task("struct { union { int b; int c; }; int z; };", "", "int unit(struct task *t) "
+             "{ return t->c; }"),
+    ),
+    "what is copied, of the same size": (
+        "struct s { char a[4]; }; void unit(struct s *s, struct s *t) { *s = *t; }",
+        "struct s { int a; }; void unit(struct s *s, struct s *t) { *s = *t; }",
+    ),
     "alignment, by what is behind": (
         "struct s { char a[8]; unsigned char b; unsigned char c; };"
         "void unit(struct s *s, int x) { __builtin_memcpy(s->a, &x, 4); }",

@@ -412,7 +412,7 @@ struct type *parse_unary(void)
             type = parse_unary();
         }
         if (type->shape != S_FUNCTION)
-            need_complete(type);
+            need_size(type);
         return &int_type;
     }
     case W_EXTENSION: case W_REAL:
@@ -602,7 +602,9 @@ static void parse_asm(void) /* from 'asm' to past the brackets */
                 odd("asm", p);
             p++;
         } else if (section <= 2) {
-            if (at('[')) {
+            if (at('[')) { /* a name that the text of the assembly has too */
+                if (tokens[p + 1].kind == T_IDENT)
+                    tokens[p + 1].symbol->is_public = true;
                 p = tokens[p].match + 1;
             } else if (tokens[p].kind == T_STRING) {
                 p++;
@@ -622,6 +624,13 @@ static void parse_asm(void) /* from 'asm' to past the brackets */
         }
     }
     p++;
+}
+
+/* __attribute__((error("..."))): a call that is not optimized away is an error. */
+static bool is_error_attribute(u32 i)
+{
+    return word_at(i) == W_ATTRIBUTE && tokens[i + 3].kind == T_IDENT && tokens[i + 4].punct == '(' &&
+           (is(tokens[i + 3].symbol, "error") || is(tokens[i + 3].symbol, "__error__"));
 }
 
 static void parse_local_declaration(void)
@@ -650,15 +659,19 @@ static void parse_local_declaration(void)
         type = parse_declarator(base, &symbol);
         if (symbol == NULL)
             odd("declaration", p);
+        bool is_uncallable = type->shape == S_FUNCTION && is_error_attribute(p);
         while (word() == W_ASM || word() == W_ATTRIBUTE) {
+            is_uncallable &= word() == W_ATTRIBUTE;
             if (word() == W_ASM)
                 p = tokens[p + 1].match + 1;
             else
                 parse_attributes();
         }
         if (found.is_typedef) {
+            symbol->is_public = true;
             bind_name(symbol, N_TYPEDEF, type);
         } else if (found.is_auto_type) {
+            symbol->is_private = true;
             want('=');
             type = parse_assignment();
             use_value(type);
@@ -670,6 +683,10 @@ static void parse_local_declaration(void)
                 if (symbol->name != NULL && symbol->name->what == N_OBJECT)
                     reach(symbol->name); /* the same as the one of file scope */
             }
+            bool has_no_name = is_uncallable || (type->shape != S_FUNCTION && !found.is_extern &&
+                                                 !found.is_static);
+            symbol->is_private |= has_no_name;
+            symbol->is_public |= !has_no_name;
             if (type->shape != S_FUNCTION)
                 need_complete(type);
             bind_name(symbol, N_OBJECT, type);

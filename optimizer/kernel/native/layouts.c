@@ -378,10 +378,9 @@ static bool place(struct record *record, struct placing *placing)
     return placing->unnamed_align <= placing->align;
 }
 
-/* What stands before and behind the members of a structure: at least that alignment. */
+/* What stands before and behind the members of a structure, from p on: at least that alignment. */
 static bool add_demands_of(const struct record *record, struct placing *placing)
 {
-    struct look before = begin_look(record->head + 1);
     layout = no_demands;
     parse_attributes();
     if (tokens[p].kind == T_IDENT)
@@ -390,11 +389,9 @@ static bool add_demands_of(const struct record *record, struct placing *placing)
     bool is_body = p == record->body;
     p = tokens[record->body].match + 1;
     parse_attributes();
-    struct demands found = layout;
-    end_look(&before);
-    if (found.align > placing->align)
-        placing->align = found.align;
-    return is_body && !found.is_odd;
+    if (layout.align > placing->align)
+        placing->align = layout.align;
+    return is_body && !layout.is_odd;
 }
 
 /* Whether it is known where the members of a structure are; then that is written down. */
@@ -408,8 +405,10 @@ bool lay_out(struct record *record)
     struct placing placing = {.align = 1};
     record->is_laid_out = BEING_ASKED;
     parse_record(record);
+    struct look before = begin_look(record->head + 1);
     bool is_known = !record->is_local && pack_at(record->body) == 0 && pack_at(stop) == 0 &&
-                    place(record, &placing) && add_demands_of(record, &placing);
+                    add_demands_of(record, &placing) && place(record, &placing);
+    end_look(&before);
     record->align = placing.align;
     record->bytes = up_to(up_to(placing.most_bits, 8) / 8, placing.align);
     record->is_laid_out = is_known ? YES : NO;

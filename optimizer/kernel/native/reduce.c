@@ -91,7 +91,10 @@ static void mark_item(struct item *item)
         } else {
             if (type->shape == S_UNKNOWN)
                 odd("unknown type", p);
-            need_complete(type);
+            if (found.is_extern && !at('='))
+                need_size(type);
+            else
+                need_complete(type);
         }
         if (at('=')) {
             p++;
@@ -188,7 +191,7 @@ static bool complete_records(void)
         for (struct part *part = items[i].parts; part != NULL; part = part->next) {
             struct record *record = part->record;
             if (record == NULL || record->complete ||
-                (record->kept == 0 && !is_in_whole_record(&items[i], record->body)))
+                (record->kept == 0 && !record->is_sized && !is_in_whole_record(&items[i], record->body)))
                 continue;
             record->complete = found = true;
             enqueue(NULL, record, NULL);

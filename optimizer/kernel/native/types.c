@@ -6,7 +6,7 @@
 
 #include "unit.h"
 
-static void parse_unit(struct record *record);
+static void parse_unit(struct record *record, bool is_whole);
 
 bool marking; /* whether what is parsed counts as used */
 
@@ -59,6 +59,23 @@ void need_complete(struct type *type)
     }
 }
 
+/* Of a structure that is not copied but as large as it is: of a pointer's target, of what is declared
+ * elsewhere, of what stands before a member. */
+void need_size(struct type *type)
+{
+    if (!marking)
+        return;
+    while (type->shape == S_ARRAY)
+        type = type->to;
+    struct record *record = type->record;
+    if (type->shape != S_RECORD || !lay_out(record) || !is_placed(record)) {
+        need_complete(type);
+    } else if (!record->complete && !record->is_sized) {
+        record->is_sized = true;
+        need_record(record);
+    }
+}
+
 void use_value(struct type *type)
 {
     if (type->shape == S_RECORD)
@@ -69,7 +86,7 @@ void step(struct type *type) /* arithmetic on a pointer, indexing */
 {
     if (type->shape == S_POINTER || type->shape == S_ARRAY) {
         if (type->to->shape != S_FUNCTION)
-            need_complete(type->to);
+            need_size(type->to);
     } else if (type->shape == S_UNKNOWN && marking) {
         odd("arithmetic on an unknown type", p);
     }
@@ -330,7 +347,7 @@ static struct type *parse_tagged(bool *is_defined)
             if (marking) {
                 for (u32 i = 0; i < record->unit_count; i++) {
                     p = record->units[i].start;
-                    parse_unit(NULL);
+                    parse_unit(NULL, true);
                 }
             }
         } else if (frame != 0 && symbol != NULL && record->tag == symbol &&
@@ -621,11 +638,14 @@ static struct member *add_member(struct record *record, struct symbol *symbol, s
     struct member *member = &record->members[record->member_count++];
     *member = (struct member){.symbol = symbol, .type = type, .unit = record->unit_count - 1,
                               .is_bit_field = bits};
+    if (symbol == NULL)
+        type->record->outer = record;
     return member;
 }
 
-/* One declaration in a structure's body, from p on; with 'record' its members are added. */
-static void parse_unit(struct record *record)
+/* One declaration in a structure's body, from p on; with 'record' its members are added. Of a structure
+ * that is not whole, the members' types count by their size. */
+static void parse_unit(struct record *record, bool is_whole)
 {
     struct specifiers found;
     if (word() == W_STATIC_ASSERT)
@@ -660,7 +680,10 @@ static void parse_unit(struct record *record)
         layout = no_demands;
         parse_attributes();
         type = with_demands(with_demands(type, within), layout);
-        need_complete(type->shape == S_FUNCTION ? &int_type : type);
+        if (is_whole)
+            need_complete(type->shape == S_FUNCTION ? &int_type : type);
+        else
+            need_size(type);
         if (record != NULL) {
             struct member *member = add_member(record, symbol ? symbol : intern("", 0), type, bits);
             member->width = width;
@@ -704,7 +727,7 @@ void parse_record(struct record *record)
         }
         u32 mine = record->unit_count++;
         record->units[mine].start = p;
-        parse_unit(record);
+        parse_unit(record, true);
         record->units[mine].end = p;
     }
     marking = was_marking;
@@ -719,8 +742,8 @@ void parse_record(struct record *record)
  * stands for what comes before them. It has to have a name by which the compiler can be asked (writing.c). */
 bool is_placed(const struct record *record)
 {
-    return !record->is_textual && !record->is_union && !record->is_local && record->tag != NULL &&
-           record->is_laid_out == YES;
+    return !record->is_textual && !record->is_local && record->is_laid_out == YES &&
+           (record->tag != NULL || (record->outer != NULL && !record->outer->complete && is_placed(record->outer)));
 }
 
 static bool use_unit(struct record *record, u32 unit)
@@ -736,7 +759,7 @@ static void keep(struct record *record, const struct member *member)
     if (!marking || record->complete)
         return;
     u32 last = member->unit;
-    bool whole = record->is_union, is_new = use_unit(record, last);
+    bool whole = false, is_new = use_unit(record, last);
     if (member->is_bit_field) {
         is_new |= !record->is_textual;
         record->is_textual = true;
@@ -744,10 +767,13 @@ static void keep(struct record *record, const struct member *member)
         u32 next = (u32)(member - record->members);
         while (next < record->member_count && record->members[next].is_bit_field)
             next++;
-        if (next == record->member_count)
-            whole = true;
-        else
+        whole = record->is_union || record->is_sized || next == record->member_count;
+        if (!whole)
             last = record->members[next].unit;
+    } else if (record->is_union) {
+        whole = !is_placed(record);
+        is_new |= !record->is_sized;
+        record->is_sized = true;
     } else if (member->type->shape == S_ARRAY || member->type->shape == S_RECORD) {
         last++; /* where an array ends may be told by what follows it */
         if (last >= record->unit_count)
@@ -768,6 +794,8 @@ static void keep(struct record *record, const struct member *member)
 static struct type *find_member(struct record *record, const struct symbol *symbol)
 {
     parse_record(record);
+    if (marking)
+        lay_out(record);
     for (u32 i = 0; i < record->member_count; i++) {
         struct member *member = &record->members[i];
         if (member->symbol == symbol) {
@@ -818,11 +846,19 @@ void mark_record(struct record *record)
     lay_out(record);
     u32 last = record->complete ? record->unit_count : record->kept;
     bool only_used = !record->complete && is_placed(record);
+    u32 member = 0;
     for (u32 i = 0; i < last; i++) {
-        if (!record->units[i].marked && (record->units[i].is_used || !only_used)) {
-            record->units[i].marked = true;
-            p = record->units[i].start;
-            parse_unit(NULL);
+        struct unit *unit = &record->units[i];
+        while (member < record->member_count && record->members[member].unit < i)
+            member++;
+        /* What counts of one without a name is looked at for itself. */
+        bool is_open = only_used && member < record->member_count && record->members[member].unit == i &&
+                       record->members[member].symbol == NULL;
+        unsigned char wanted = record->complete ? 2 : (unit->is_used || !only_used) && !is_open;
+        if (unit->marked < wanted) {
+            unit->marked = wanted;
+            p = unit->start;
+            parse_unit(NULL, record->complete);
         }
     }
 }

@@ -41,6 +41,8 @@ struct symbol {
     struct macro *definitions; /* all that there have been, the last one first */
     struct file *file;   /* a path's */
     struct moment *moment; /* lookahead.c: a path's */
+    bool is_private, is_public; /* as a block's own name: whether no object has it, or one may */
+    u32 place;                  /* writing.c: which of the private names, 0 without */
 };
 
 struct token {
@@ -169,11 +171,13 @@ struct member {
 
 struct unit { /* one declaration in a structure */
     u32 start, end;
-    bool is_used, marked;
+    bool is_used;
+    unsigned char marked; /* 1: what its own members need, 2: what their values do */
 };
 
 struct record {
     struct symbol *tag;
+    struct record *outer; /* of one without a name: the one that its members count as members of */
     bool is_union, is_local, parsed, parsing, complete, queued;
     u32 head, body, tail; /* 'struct', '{' (0: not seen), one past the attributes */
     struct member *members;
@@ -181,6 +185,7 @@ struct record {
     struct unit *units;
     u32 unit_count, unit_room;
     u32 kept; /* units that are kept: 0..kept-1 */
+    bool is_sized;   /* its size counts; where that is not known, it is complete */
     bool is_textual; /* of those that are kept the text counts, not only where they are */
     bool was_placed; /* in what is compared it has its offsets for what is before the used members */
     /* layouts.c */
@@ -279,6 +284,7 @@ extern bool looks_up_names; /* the compiler does, for an alias */
 void reach_item(struct item *item);
 void reach(struct name *name);
 void need_complete(struct type *type);
+void need_size(struct type *type);
 void use_value(struct type *type);
 void step(struct type *type);
 void bind_name(struct symbol *symbol, enum what what, struct type *type);

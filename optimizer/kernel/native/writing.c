@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "unit.h"
 
@@ -38,34 +39,68 @@ static void announce(u32 i)
     text_add(announced, ";\n", 2);
 }
 
+static u32 private_names;
+
+/* For a name with a number that no object can have, what is the same whatever the number is: where
+ * __COUNTER__ stands depends on all that came before. */
+static bool put_private(struct symbol *symbol)
+{
+    char place[16];
+    if (!symbol->is_private || symbol->is_public || symbol->name != NULL ||
+        (class_of[(unsigned char)symbol->at[symbol->length - 1]] & 2) == 0)
+        return false;
+    if (symbol->place == 0)
+        symbol->place = ++private_names;
+    text_add(out, place, (size_t)snprintf(place, sizeof place, "@n%u", symbol->place));
+    return true;
+}
+
 static void put(u32 from, u32 to)
 {
     for (u32 i = from; i < to; i++) {
         enum word one = word_at(i);
         if (announced != NULL && (one == W_STRUCT || one == W_UNION || one == W_ENUM))
             announce(i);
-        text_add(out, tokens[i].at, tokens[i].length);
+        if (announced != NULL || tokens[i].kind != T_IDENT || !put_private(tokens[i].symbol))
+            text_add(out, tokens[i].at, tokens[i].length);
         text_add(out, " ", 1);
     }
+}
+
+static void put_body(struct record *record);
+
+static void put_number(const char *what, u64 number)
+{
+    char text[40];
+    text_add(out, text, (size_t)snprintf(text, sizeof text, "%s%llu ", what, (unsigned long long)number));
 }
 
 /* Instead of what stands before the used members: where they are. */
 static void put_placed(struct record *record)
 {
-    char place[40];
     u32 member = 0;
     record->was_placed = has_offsets = true;
-    text_add(out, place, (size_t)snprintf(place, sizeof place, "@align %u ", record->align));
+    put_number("@align ", record->align);
+    if (record->is_sized)
+        put_number("@size ", record->bytes);
     for (u32 i = 0; i < record->unit_count; i++) {
         const struct unit *unit = &record->units[i];
-        for (; member < record->member_count && record->members[member].unit == i; member++)
-            if (unit->is_used)
-                text_add(out, place, (size_t)snprintf(place, sizeof place, "@%llu ",
-                                                      (unsigned long long)record->members[member].offset));
-        if (unit->is_used)
-            put(unit->start, unit->end);
-        else
+        struct record *open = NULL; /* one without a name, which has its own offsets */
+        for (; member < record->member_count && record->members[member].unit == i; member++) {
+            if (unit->is_used && !record->members[member].is_bit_field)
+                put_number("@", record->members[member].offset);
+            if (record->members[member].symbol == NULL)
+                open = record->members[member].type->record;
+        }
+        if (!unit->is_used) {
             put_parts(unit->start, unit->end);
+        } else if (open != NULL && open->body > unit->start && open->body < unit->end) {
+            put(unit->start, open->body);
+            put_body(open);
+            put(tokens[open->body].match + 1, unit->end);
+        } else {
+            put(unit->start, unit->end);
+        }
     }
 }
 
@@ -83,7 +118,7 @@ static void put_body(struct record *record)
     }
     if (record->complete) {
         put(record->body + 1, stop);
-    } else if (record->kept != 0 && is_placed(record)) {
+    } else if ((record->kept != 0 || record->is_sized) && is_placed(record)) {
         put_placed(record);
     } else if (record->kept != 0) {
         char tail[64];
@@ -125,7 +160,7 @@ static void put_parts(u32 from, u32 to)
         } else if ((before == W_STRUCT || before == W_UNION) && tokens[i].record != NULL &&
                    !tokens[i].record->is_local) {
             struct record *record = tokens[i].record;
-            if (record->complete || record->kept != 0) {
+            if (record->complete || record->kept != 0 || record->is_sized) {
                 put(record->head, record->body);
                 put_body(record);
                 put(tokens[record->body].match + 1, record->tail);
@@ -186,6 +221,7 @@ void write_compared(struct text *text)
 {
     out = text;
     has_offsets = false;
+    private_names = 0;
     announced = NULL;
     for (u32 i = 0; i < item_count; i++)
         put_item(&items[i]);
@@ -198,43 +234,35 @@ static void put_pack(int bytes)
     text_add(out, pragma, (size_t)used);
 }
 
-/* A member by whose name the compiler can be asked for an offset; NULL when there is none. */
-static const struct member *named_member(const struct member *member, u64 *offset)
+static void put_assertion(const char *what, const struct record *record, const struct symbol *member,
+                          u64 number)
 {
-    if (member->is_bit_field)
-        return NULL;
-    *offset += member->offset;
-    if (member->symbol != NULL)
-        return member;
-    const struct record *inner = member->type->record;
-    u64 before = *offset;
-    const struct member *found = NULL;
-    for (u32 i = 0; i < inner->member_count && found == NULL; i++) {
-        *offset = before;
-        found = named_member(&inner->members[i], offset);
+    const char *kind = record->is_union ? "union " : "struct ";
+    text_add(out, "_Static_assert(", 15);
+    text_add(out, what, strlen(what));
+    text_add(out, kind, strlen(kind));
+    text_add(out, record->tag->at, record->tag->length);
+    if (member != NULL) {
+        text_add(out, ", ", 2);
+        text_add(out, member->at, member->length);
     }
-    return found;
+    put_number(") == ", number);
+    text_add(out, ", \"\");\n", 7);
 }
 
-/* Has the compiler stop where an offset is another than it was taken to be. */
-static void put_assertions(const struct record *record)
+/* Has the compiler stop where a used member's offset is another than it was taken to be: of a structure,
+ * and of one without a name in it, at so many bytes. */
+static void put_assertions(const struct record *record, const struct record *inner, u64 offset)
 {
-    char number[80];
-    for (u32 i = 0; i < record->member_count; i++) {
-        const struct member *member = &record->members[i];
-        u64 offset = 0;
-        if (!record->units[member->unit].is_used || (member = named_member(member, &offset)) == NULL)
+    bool is_whole = inner != record && !inner->was_placed;
+    for (u32 i = 0; i < inner->member_count; i++) {
+        const struct member *member = &inner->members[i];
+        if (member->is_bit_field || (!is_whole && !inner->units[member->unit].is_used))
             continue;
-        text_add(out, "_Static_assert(__builtin_offsetof(struct ", 41);
-        text_add(out, record->tag->at, record->tag->length);
-        text_add(out, ", ", 2);
-        text_add(out, member->symbol->at, member->symbol->length);
-        int used = snprintf(number, sizeof number, ") == %llu && _Alignof(struct ",
-                            (unsigned long long)offset);
-        text_add(out, number, (size_t)used);
-        text_add(out, record->tag->at, record->tag->length);
-        used = snprintf(number, sizeof number, ") == %u, \"offset\");\n", record->align);
-        text_add(out, number, (size_t)used);
+        if (member->symbol == NULL)
+            put_assertions(record, member->type->record, offset + member->offset);
+        else
+            put_assertion("__builtin_offsetof(", record, member->symbol, offset + member->offset);
     }
 }
 
@@ -255,8 +283,11 @@ void write_compiled(struct text *text)
     }
     for (u32 i = 0; i < item_count; i++)
         for (const struct part *part = items[i].parts; part != NULL; part = part->next)
-            if (part->record != NULL && part->record->was_placed)
-                put_assertions(part->record);
+            if (part->record != NULL && part->record->was_placed && part->record->tag != NULL) {
+                put_assertion("_Alignof(", part->record, NULL, part->record->align);
+                put_assertion("sizeof(", part->record, NULL, part->record->bytes);
+                put_assertions(part->record, part->record, 0);
+            }
     text_add(text, declarations.at, declarations.length);
     free(declarations.at);
 }
