@@ -269,12 +269,6 @@ static void add_to_list(const char *store, const char *list, const char *object)
     close(file);
 }
 
-/* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
-static bool reads_other_files(void)
-{
-    return has_string(".incbin", ".include");
-}
-
 static bool includes_in_assembly(const struct text *source)
 {
     return memmem(source->at, source->length, ".incbin", 7) != NULL ||

@@ -4,9 +4,6 @@
 
 #include "unit.h"
 
-struct item *items;
-u32 item_count, item_room;
-
 struct type unknown_type = {.shape = S_UNKNOWN};
 struct type int_type = {.shape = S_BASIC, .basic = 1 << 3};
 struct type void_type = {.shape = S_BASIC, .basic = 1 << 0};
@@ -74,6 +71,16 @@ u32 skip_attributes(u32 i)
 }
 
 static struct item *scanned; /* the item that what is found belongs to */
+static struct declared **last_name;
+static u32 scan_end;
+
+static void add_name(u32 where, enum what what, struct enumeration *enumeration)
+{
+    struct declared *new = arena(sizeof *new);
+    *new = (struct declared){tokens[where].symbol, what, enumeration, where, NULL};
+    *last_name = new;
+    last_name = &new->next;
+}
 
 static void new_part(struct record *record, struct enumeration *enumeration)
 {
@@ -113,24 +120,10 @@ static u32 scan_tagged(u32 i)
             odd("nameless type", i);
         return i;
     }
-    struct tag *tag = NULL;
-    if (symbol != NULL) {
-        tag = symbol->tag;
-        if (tag == NULL) {
-            tag = symbol->tag = arena(sizeof *tag);
-            tag->symbol = symbol;
-        }
-    }
     u32 body = i, tail = skip_attributes(tokens[i].match + 1);
     if (what == W_ENUM) {
-        struct enumeration *new = tag ? tag->enumeration : NULL;
-        if (new == NULL)
-            new = arena(sizeof *new);
-        if (tag != NULL) {
-            if (tag->record != NULL || new->body != 0)
-                odd("two meanings", i);
-            tag->enumeration = new;
-        }
+        struct enumeration *new = arena(sizeof *new);
+        new->tag = symbol;
         new->head = head;
         new->body = body;
         new->tail = tail;
@@ -140,7 +133,7 @@ static u32 scan_tagged(u32 i)
         for (i = body + 1; i < stop;) {
             if (!is_identifier(i))
                 odd("enumeration", i);
-            declare(tokens[i].symbol, N_CONSTANT, NULL, i)->enumeration = new;
+            add_name(i, N_CONSTANT, new);
             while (i < stop && tokens[i].punct != ',')
                 i = tokens[i].kind == T_PUNCT && strchr("([{", tokens[i].punct) && tokens[i].punct
                         ? tokens[i].match + 1 : i + 1;
@@ -148,14 +141,7 @@ static u32 scan_tagged(u32 i)
         }
         return tail;
     }
-    struct record *new = tag ? tag->record : NULL;
-    if (new == NULL)
-        new = arena(sizeof *new);
-    if (tag != NULL) {
-        if (tag->enumeration != NULL || new->body != 0)
-            odd("two meanings", i);
-        tag->record = new;
-    }
+    struct record *new = arena(sizeof *new);
     new->tag = symbol;
     new->is_union = what == W_UNION;
     new->head = head;
@@ -273,16 +259,15 @@ u32 sectioned_variables(const struct item *item)
     return count;
 }
 
-/* One top-level declaration; returns the index after it. */
-u32 scan_item(u32 i)
+/* One top-level declaration; returns the index after it. Nothing that came before it counts: a name that
+ * stands where a type is to be is taken for one, until the item is linked. */
+static u32 scan_item(struct item *item, u32 i)
 {
-    if (item_count == item_room)
-        odd("too many declarations", i);
-    struct item *item = &items[item_count++];
     scanned = item;
+    last_name = &item->names;
     item->start = i;
     if (word_at(i) == W_ASM || word_at(i) == W_STATIC_ASSERT) {
-        while (i < token_count && tokens[i].punct != ';')
+        while (i < scan_end && tokens[i].punct != ';')
             i = tokens[i].punct == '(' ? tokens[i].match + 1 : i + 1;
         item->end = i + 1;
         item->is_root = true;
@@ -300,7 +285,7 @@ u32 scan_item(u32 i)
         else if (one == W_STRUCT || one == W_UNION || one == W_ENUM) typed = true, i = scan_tagged_of(item, i);
         else if (one == W_TYPEOF) typed = true, i = tokens[i + 1].match + 1;
         else if (one == W_ATTRIBUTE || one == W_EXTENSION || one == W_ALIGNAS) i = scan_attribute(i, item);
-        else if (one == W_NONE && !typed && is_type_name(i)) typed = true, i++;
+        else if (!typed && is_identifier(i)) typed = true, item->type_name = tokens[i++].symbol;
         else break;
     }
     rooted = item->is_root;
@@ -326,7 +311,7 @@ u32 scan_item(u32 i)
         }
         if (!is_identifier(i))
             odd("declarator", i);
-        declare(tokens[i].symbol, item->is_typedef ? N_TYPEDEF : N_OBJECT, item, i);
+        add_name(i, item->is_typedef ? N_TYPEDEF : N_OBJECT, NULL);
         i++;
         bool function = false, first = true;
         for (;;) {
@@ -360,7 +345,7 @@ u32 scan_item(u32 i)
         if (tokens[i].punct == '=' && tokens[i].kind == T_PUNCT) {
             item->defines = true;
             while (tokens[i].punct != ',' && tokens[i].punct != ';') {
-                if (i >= token_count)
+                if (i >= scan_end)
                     odd("initializer", i);
                 i = tokens[i].kind == T_PUNCT && tokens[i].punct && strchr("([{", tokens[i].punct)
                         ? tokens[i].match + 1 : i + 1;
@@ -388,4 +373,53 @@ u32 scan_item(u32 i)
                                           item->gnu_inline);
     item->is_root = (item->defines && !asked_only) || rooted;
     return i;
+}
+
+/* The items that the tokens are, all of them whole. */
+struct item *scan_items(u32 from, u32 to)
+{
+    struct item *first = NULL, **last = &first;
+    scan_end = to;
+    for (u32 i = from; i < to;) {
+        if (tokens[i].kind == T_PUNCT && tokens[i].punct == ';') {
+            i++;
+            continue;
+        }
+        struct item *item = *last = arena(sizeof *item);
+        last = &item->next;
+        i = scan_item(item, i);
+        if (i > to)
+            odd("unfinished declaration", to - 1);
+    }
+    return first;
+}
+
+static struct tag *tag_of(struct symbol *symbol, u32 where)
+{
+    if (symbol->tag == NULL) {
+        symbol->tag = arena(sizeof *symbol->tag);
+        symbol->tag->symbol = symbol;
+    } else if (symbol->tag->record != NULL || symbol->tag->enumeration != NULL) {
+        odd("two meanings", where);
+    }
+    return symbol->tag;
+}
+
+/* From here on what it declares is known in the unit. */
+void link_item(struct item *item)
+{
+    const struct name *type = item->type_name == NULL ? NULL : item->type_name->name;
+    if (item->type_name != NULL && (type == NULL || type->what != N_TYPEDEF))
+        odd("declaration without a type", item->start);
+    for (struct part *part = item->parts; part != NULL; part = part->next) {
+        if (part->record != NULL && part->record->tag != NULL)
+            tag_of(part->record->tag, part->record->body)->record = part->record;
+        if (part->enumeration != NULL && part->enumeration->tag != NULL)
+            tag_of(part->enumeration->tag, part->enumeration->body)->enumeration = part->enumeration;
+    }
+    for (const struct declared *one = item->names; one != NULL; one = one->next) {
+        struct name *name = declare(one->symbol, one->what, one->what == N_CONSTANT ? NULL : item, one->where);
+        if (one->enumeration != NULL)
+            name->enumeration = one->enumeration;
+    }
 }

@@ -44,14 +44,14 @@ const char *preprocess_unit(char **argv, const char *source, const char *(*ask)(
  */
 const char *gather_unit(void);
 
-/* Whether the compiler's preprocessor gives the tokens that there are; they are gone afterwards. */
+/* Whether the compiler's preprocessor gives the tokens that there are. */
 bool is_text_of_tokens(const char *at, size_t length);
 
 /* In words, after that was false. */
 const char *token_difference(void);
 
-/* Whether a string among the tokens has one or the other in it. */
-bool has_string(const char *with, const char *or_with);
+/* Whether the assembler reads files that the compiler does not: kernel/configs.c has a .incbin. */
+bool reads_other_files(void);
 
 /* Writes what of a unit's tokens its own code can depend on.
  *

@@ -138,6 +138,7 @@ const char *read_unit(const char *source, size_t length)
         return why;
     forget_tokens();
     lex(source, length);
+    gather_tokens();
     return NULL;
 }
 
@@ -145,24 +146,14 @@ const char *reduce_unit(struct text *reduced)
 {
     if (setjmp(give_up) != 0)
         return why;
-    look_over_tokens();
-    item_room = token_count / 2 + 2;
-    items = calloc(item_room, sizeof *items);
-    if (items == NULL)
-        abort();
-    for (u32 i = 0; i < token_count;) {
-        if (tokens[i].kind == T_PUNCT && tokens[i].punct == ';') {
-            i++;
-            continue;
-        }
-        i = scan_item(i);
-        if (i > token_count)
-            odd("unfinished declaration", token_count - 1);
-    }
+    if (why_not_gathered() != NULL)
+        return why_not_gathered();
+    EACH_ITEM (item)
+        link_item(item);
     marking = true;
-    for (u32 i = 0; i < item_count; i++)
-        if (items[i].is_root)
-            reach_item(&items[i]);
+    EACH_ITEM (item)
+        if (item->is_root)
+            reach_item(item);
     for (size_t i = 0; i < known_function_count; i++) {
         struct symbol *symbol = intern(known_functions[i], (u32)strlen(known_functions[i]));
         if (symbol->name != NULL && symbol->name->what == N_OBJECT)
@@ -187,11 +178,11 @@ static bool is_in_whole_record(const struct item *item, u32 body)
 static bool complete_records(void)
 {
     bool found = false;
-    for (u32 i = 0; i < item_count; i++)
-        for (struct part *part = items[i].parts; part != NULL; part = part->next) {
+    EACH_ITEM (item)
+        for (struct part *part = item->parts; part != NULL; part = part->next) {
             struct record *record = part->record;
             if (record == NULL || record->complete ||
-                (record->kept == 0 && !record->is_sized && !is_in_whole_record(&items[i], record->body)))
+                (record->kept == 0 && !record->is_sized && !is_in_whole_record(item, record->body)))
                 continue;
             record->complete = found = true;
             enqueue(NULL, record, NULL);

@@ -41,11 +41,10 @@ struct outcome {
     struct outcome *next;
     struct question *questions;
     struct change *changes;
-    struct token *tokens;
-    struct number *numbers;
+    struct loan loan;
     struct symbol **prefixes; /* of names that end with a number: such a name must be no macro */
     u32 prefix_count;
-    u32 question_count, change_count, token_count, number_count;
+    u32 question_count, change_count;
     u32 steps; /* of the counter */
     const char *options; /* the compiler's, if it was asked something; else NULL */
     bool warned;
@@ -198,11 +197,10 @@ static bool is_as_before(const struct outcome *outcome)
     return true;
 }
 
-static void give(const struct outcome *outcome)
+static void give(struct outcome *outcome)
 {
     const struct standing *standing = &outcome->standing;
-    borrow_tokens(&(struct loan){outcome->tokens, outcome->numbers, outcome->token_count,
-                                 outcome->number_count, counter});
+    borrow_tokens(&outcome->loan, counter);
     counter += outcome->steps;
     for (u32 i = 0; i < outcome->change_count; i++)
         change(outcome->changes[i].symbol, outcome->changes[i].macro);
@@ -271,23 +269,27 @@ void end_stretch(struct place place)
     if (is_spoiled)
         return;
     u32 open = condition_count - input->conditions, count = token_count - first_token;
+    u32 first = count == 0 ? 0 : keep_tokens(first_token);
+    if (count > 0 && first == 0)
+        return;
     struct outcome *new = arena(sizeof *new);
     *new = (struct outcome){
         .next = recorded->outcomes,
         .questions = kept(questions, question_count * sizeof *questions),
         .changes = kept(changes, change_count * sizeof *changes),
-        .tokens = kept(tokens + first_token, count * sizeof *tokens),
-        .numbers = kept(numbers, number_count * sizeof *numbers),
+        .loan = {.first = first, .token_count = count, .number_count = number_count,
+                 .numbers = kept(numbers, number_count * sizeof *numbers)},
         .prefixes = kept(prefixes, prefix_count * sizeof(struct symbol *)),
         .prefix_count = prefix_count,
-        .question_count = question_count, .change_count = change_count, .token_count = count,
-        .number_count = number_count, .steps = counter - first_number,
+        .question_count = question_count, .change_count = change_count, .steps = counter - first_number,
         .options = asked_options ? compiler_options : NULL, .warned = warns,
         .open_before = open_before, .guarded_before = guarded_before,
         .standing = {kept(conditions + input->conditions, open * sizeof *conditions), open,
                      (int)input->guarded, input->guard},
         .end = place,
     };
+    if (count > 0)
+        look_over_loan(&new->loan);
     recorded->outcomes = new;
     recorded->count++;
 }

@@ -80,7 +80,14 @@ char why[400];
 static struct symbol *symbols[SYMBOLS];
 struct token *tokens;
 u32 token_count;
-static size_t token_bytes;
+
+/* All tokens are in one row of addresses, so that a number tells one for good: those that are kept for
+ * many units come first, then the unit's own. */
+#define UNIT_TOKENS (1u << 25)
+#define ALL_TOKENS (1u << 26)
+#define TOKENS_AT_A_TIME (LARGE_PAGE / (u32)sizeof(struct token))
+
+static u32 kept_count, kept_room, unit_room;
 
 static const struct {
     const char *text;
@@ -127,9 +134,10 @@ static const struct {
 
 _Noreturn void odd(const char *what, u32 at)
 {
-    u32 first = at > 4 ? at - 4 : 0;
+    u32 least = at < UNIT_TOKENS ? 1 : UNIT_TOKENS, end = at < UNIT_TOKENS ? kept_count : token_count;
+    u32 first = at > least + 4 ? at - 4 : least;
     int used = snprintf(why, sizeof why, "%s near:", what);
-    for (u32 i = first; i < token_count && i < at + 8 && used < (int)sizeof why - 40; i++)
+    for (u32 i = first; i < end && i < at + 8 && used < (int)sizeof why - 40; i++)
         used += snprintf(why + used, sizeof why - (size_t)used, "%s%.*s", i == at ? " >> " : " ",
                          tokens[i].length > 30 ? 30 : (int)tokens[i].length, tokens[i].at);
     longjmp(give_up, 1);
@@ -193,98 +201,67 @@ void prepare(void)
     }
 }
 
-/* A unit's tokens are its own and borrowed ones between them, until they are gathered. */
-static struct span {
-    struct loan loan; /* of no tokens: its own */
-    u32 own;
-} *spans;
-static u32 span_count, span_room, borrowed, own_counted;
+static void reserve_tokens(void)
+{
+    size_t bytes = (size_t)ALL_TOKENS * sizeof *tokens;
+    char *all = mmap(NULL, bytes + LARGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED)
+        abort();
+    tokens = (struct token *)(all + (-(uintptr_t)all & (LARGE_PAGE - 1)));
+    token_count = unit_room = UNIT_TOKENS;
+}
+
+/* Has the tokens before `wanted` be there, of those from `room` on that are not yet. */
+static u32 more_room(u32 room, u32 wanted)
+{
+    u32 more = (wanted - room + TOKENS_AT_A_TIME - 1) / TOKENS_AT_A_TIME * TOKENS_AT_A_TIME;
+    if (mprotect(tokens + room, more * sizeof *tokens, PROT_READ | PROT_WRITE) != 0)
+        abort();
+    madvise(tokens + room, more * sizeof *tokens, MADV_HUGEPAGE);
+    return room + more;
+}
 
 /* Room for so many more, and the one behind the last (end_tokens). */
 static void make_room(u32 count)
 {
-    size_t wanted = (token_count + count + 1) * sizeof *tokens;
-    if (wanted <= token_bytes)
-        return;
-    struct token *before = tokens;
-    size_t room = token_bytes;
-    token_bytes = whole_pages(wanted > 2 * room ? wanted : 2 * room);
-    tokens = pages(token_bytes);
-    if (before != NULL) {
-        memcpy(tokens, before, token_count * sizeof *tokens);
-        munmap(before, room);
-    }
+    if (tokens == NULL)
+        reserve_tokens();
+    if (token_count + count + 1 > ALL_TOKENS)
+        abort();
+    if (token_count + count + 1 > unit_room)
+        unit_room = more_room(unit_room, token_count + count + 1);
 }
 
 /* Which token of the unit comes next. */
+static u32 places_from = UNIT_TOKENS;
+
 u32 token_place(void)
 {
-    return token_count + borrowed;
+    return token_count - places_from + (places_from == UNIT_TOKENS ? borrowed_tokens() : 0);
 }
 
-static void add_span(struct span span)
+/* Keeps the unit's last tokens, those from there on, for others; where. 0 when there is no room. */
+u32 keep_tokens(u32 from)
 {
-    if (span_count == span_room) {
-        span_room = span_room ? span_room * 2 : 4096;
-        spans = grown(spans, span_room * sizeof *spans);
+    u32 count = token_count - from, first = kept_count + 1; /* no token has the number 0 */
+    if (count >= UNIT_TOKENS - first - 1)
+        return 0;
+    if (first + count + 1 > kept_room) {
+        arena_bytes -= (size_t)kept_room * sizeof *tokens;
+        kept_room = more_room(kept_room, first + count + 1);
+        arena_bytes += (size_t)kept_room * sizeof *tokens;
     }
-    spans[span_count++] = span;
+    memcpy(tokens + first, tokens + from, count * sizeof *tokens);
+    tokens[first + count].kind = T_END;
+    kept_count = first + count;
+    return first;
 }
 
-void borrow_tokens(const struct loan *loan)
+/* Another one of the unit's own, as that one. */
+void copy_token(u32 token)
 {
-    if (loan->token_count == 0)
-        return;
-    if (token_count > own_counted)
-        add_span((struct span){.own = token_count - own_counted});
-    own_counted = token_count;
-    borrowed += loan->token_count;
-    add_span((struct span){.loan = *loan});
-}
-
-/* Gives a token the number that it has in this unit. */
-static void renumber(struct token *token, const struct number *number, u32 counter)
-{
-    char text[200];
-    u32 kept = token->length - number->digits;
-    if (kept > sizeof text - 12)
-        odd("a long name with a number", (u32)(token - tokens));
-    memcpy(text, token->at, kept);
-    token->length = kept + (u32)sprintf(text + kept, "%u", counter + number->step);
-    struct symbol *symbol = intern_kept(text, token->length);
-    token->at = symbol->at;
-    if (token->kind == T_IDENT) {
-        token->symbol = symbol;
-        token->code = (unsigned short)symbol->word;
-    }
-}
-
-/* Puts the borrowed tokens between the own ones, all in memory that is written for the first time: in
- * a child that is quicker than to write what it shares. */
-void gather_tokens(void)
-{
-    if (borrowed == 0)
-        return;
-    const struct token *own = tokens;
-    add_span((struct span){.own = token_count - own_counted});
-    u32 count = token_place();
-    tokens = NULL;
-    token_count = 0;
-    token_bytes = 0;
-    make_room(count);
-    for (u32 i = 0; i < span_count; i++) {
-        const struct loan *loan = &spans[i].loan;
-        u32 more = loan->token_count ? loan->token_count : spans[i].own;
-        struct token *to = tokens + token_count;
-        memcpy(to, loan->token_count ? loan->tokens : own, more * sizeof *to);
-        token_count += more;
-        if (loan->token_count == 0)
-            own += more;
-        for (u32 k = 0; k < loan->number_count; k++)
-            renumber(&to[loan->numbers[k].token], &loan->numbers[k], loan->counter);
-    }
-    span_count = borrowed = own_counted = 0;
-    end_tokens();
+    make_room(1);
+    tokens[token_count++] = tokens[token];
 }
 
 struct token *new_token(void)
@@ -306,7 +283,8 @@ static int pack_stack[32], pack_depth;
 int pack_at(u32 token)
 {
     int bytes = 0;
-    for (u32 i = 0; i < pack_count && packs[i].from <= token; i++)
+    u32 place = pack_count == 0 ? 0 : place_of(token);
+    for (u32 i = 0; i < pack_count && packs[i].from <= place; i++)
         bytes = packs[i].bytes;
     return bytes;
 }
@@ -470,38 +448,57 @@ void end_tokens(void)
 
 void forget_tokens(void)
 {
-    if (tokens != NULL)
-        munmap(tokens, token_bytes);
-    tokens = NULL;
-    token_bytes = 0;
-    token_count = pack_count = span_count = borrowed = own_counted = 0;
+    if (tokens == NULL)
+        reserve_tokens();
+    /* New pages: those that are there may be shared with children, and would be copied to be written. */
+    if (token_count > UNIT_TOKENS)
+        madvise(tokens + UNIT_TOKENS, (token_count - UNIT_TOKENS) * sizeof *tokens, MADV_DONTNEED);
+    token_count = UNIT_TOKENS;
+    pack_count = 0;
     pack_depth = 0;
+    forget_segments();
 }
 
-/* Whether a preprocessed text has just the tokens that there are. They are gone afterwards. */
+/* Whether there is another token than those from there on, in the same order. */
+static bool is_other_token(u32 other)
+{
+    for (u32 i = 0; i < segment_count; i++)
+        for (u32 mine = segments[i].from; mine < segments[i].to; mine++, other++) {
+            const struct token *one = &tokens[mine], *two = &tokens[other];
+            if (other < token_count && one->length == two->length && one->kind == two->kind &&
+                memcmp(one->at, two->at, one->length) == 0)
+                continue;
+            snprintf(why, sizeof why, "%.*s for %.*s", (int)one->length, one->at,
+                     other < token_count ? (int)two->length : 0, two->at);
+            return true;
+        }
+    snprintf(why, sizeof why, "%u tokens more", token_count - other);
+    return other != token_count;
+}
+
+/* Whether a preprocessed text has just the tokens that there are. */
 bool is_text_of_tokens(const char *at, size_t length)
 {
-    struct token *mine = tokens;
     u32 count = token_count, packed = pack_count;
     static struct pack kept[sizeof packs / sizeof *packs];
     memcpy(kept, packs, sizeof packs);
-    tokens = NULL; /* mine are kept */
-    forget_tokens();
-    if (setjmp(give_up) != 0)
-        return false;
-    lex(at, length);
-    for (u32 i = 0; i < packed && i < pack_count; i++)
-        if (packs[i].from != kept[i].from || packs[i].bytes != kept[i].bytes)
-            return false;
-    for (u32 i = 0; i < count && i < token_count; i++)
-        if (tokens[i].length != mine[i].length || tokens[i].kind != mine[i].kind ||
-            memcmp(tokens[i].at, mine[i].at, mine[i].length) != 0) {
-            snprintf(why, sizeof why, "%.*s for %.*s", (int)mine[i].length, mine[i].at,
-                     (int)tokens[i].length, tokens[i].at);
-            return false;
-        }
-    snprintf(why, sizeof why, "%u tokens for %u", count, token_count);
-    return token_count == count && pack_count == packed;
+    pack_count = 0;
+    pack_depth = 0;
+    places_from = count;
+    volatile bool is_same = false;
+    if (setjmp(give_up) == 0) {
+        lex(at, length);
+        bool is = !is_other_token(count) && pack_count == packed;
+        for (u32 i = 0; i < packed && i < pack_count; i++)
+            is &= packs[i].from == kept[i].from && packs[i].bytes == kept[i].bytes;
+        is_same = is;
+    }
+    memcpy(packs, kept, sizeof packs);
+    pack_count = packed;
+    places_from = UNIT_TOKENS;
+    token_count = count;
+    end_tokens();
+    return is_same;
 }
 
 const char *token_difference(void)
@@ -509,27 +506,29 @@ const char *token_difference(void)
     return why;
 }
 
-bool has_string(const char *with, const char *or_with)
+/* Whether a string among them may have the assembler read files that the compiler does not. */
+bool has_file_reading(u32 from, u32 to)
 {
-    for (u32 i = 0; i < token_count; i++)
+    for (u32 i = from; i < to; i++)
         if (tokens[i].kind == T_STRING &&
-            (memmem(tokens[i].at, tokens[i].length, with, strlen(with)) != NULL ||
-             memmem(tokens[i].at, tokens[i].length, or_with, strlen(or_with)) != NULL))
+            (memmem(tokens[i].at, tokens[i].length, ".incbin", 7) != NULL ||
+             memmem(tokens[i].at, tokens[i].length, ".include", 8) != NULL))
             return true;
     return false;
 }
 
 /* Finds each bracket's partner, and gives up where a word depends on its place. */
-void look_over_tokens(void)
+void look_over_tokens(u32 from, u32 to)
 {
-    u32 room = 1024, depth = 0, *open = grown(NULL, room * sizeof *open);
-    for (u32 i = 0; i < token_count; i++) {
+    static u32 room, *open;
+    u32 depth = 0;
+    for (u32 i = from; i < to; i++) {
         if (word_at(i) == W_ODD)
             odd("depends on its place", i);
         char c = tokens[i].kind == T_PUNCT ? tokens[i].punct : 0;
         if (c == '(' || c == '[' || c == '{') {
             if (depth == room)
-                open = grown(open, (room *= 2) * sizeof *open);
+                open = grown(open, (room = room ? 2 * room : 1024) * sizeof *open);
             open[depth++] = i;
         } else if (c == ')' || c == ']' || c == '}') {
             if (depth == 0)
@@ -543,5 +542,4 @@ void look_over_tokens(void)
     }
     if (depth != 0)
         odd("bracket", open[depth - 1]);
-    free(open);
 }

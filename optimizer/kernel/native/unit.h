@@ -59,12 +59,23 @@ struct token {
     };
 };
 
-/* Tokens that are kept elsewhere, and the numbers in them that are the unit's own. */
+/* Tokens that are kept for many units, and the numbers in them that are the unit's own. */
 struct loan {
-    const struct token *tokens;
+    u32 first, token_count;
     const struct number *numbers;
-    u32 token_count, number_count;
-    u32 counter; /* what the numbers are counted from */
+    u32 number_count;
+    u32 lent_to;        /* which unit has them already */
+    bool is_whole;      /* they are items, each of them whole */
+    bool reads_files;   /* see reads_other_files() */
+    struct item *items; /* of one that is whole; those of a unit are its process's own copy */
+};
+
+/* Tokens in a row, of which a unit is made in order. */
+struct segment {
+    u32 from, to;
+    u32 place; /* of the first one in the unit */
+    struct item *items;
+    bool reads_files;
 };
 
 struct number { /* of __COUNTER__, at the end of a token */
@@ -77,6 +88,8 @@ struct number { /* of __COUNTER__, at the end of a token */
 #define B_POINTER (1u << 16)
 #define B_ENUM (1u << 17)
 #define B_LONG_LONG (1u << 18)
+
+enum what { N_OBJECT, N_TYPEDEF, N_CONSTANT };
 
 enum answer { NOT_ASKED, BEING_ASKED, YES, NO };
 
@@ -107,10 +120,13 @@ struct type {
 };
 
 struct item { /* one top-level declaration */
+    struct item *next;
     u32 start, end;
     u32 body;    /* index of the function's brace, 0 without */
     bool is_static, is_extern, is_inline, is_typedef, is_root, reached, gnu_inline, defines;
     struct part *parts; /* structures and enumerations defined in it, last one first */
+    struct declared *names; /* what it declares, and its constants, in order */
+    struct symbol *type_name; /* that stands where a type is to be */
 };
 
 struct part {
@@ -119,12 +135,18 @@ struct part {
     struct part *next;
 };
 
-struct declaration { /* one declaration of a name */
+struct declared { /* a name, in the item that declares it */
+    struct symbol *symbol;
+    enum what what;
+    struct enumeration *enumeration; /* of a constant */
+    u32 where;
+    struct declared *next;
+};
+
+struct declaration { /* one declaration of a name, in the unit */
     struct item *item;
     struct declaration *next;
 };
-
-enum what { N_OBJECT, N_TYPEDEF, N_CONSTANT };
 
 struct name {
     struct symbol *symbol;
@@ -155,6 +177,7 @@ struct tag {
 };
 
 struct enumeration {
+    struct symbol *tag;
     u32 head, body, tail; /* 'enum', '{', one past the attributes */
     bool reached;
     enum answer is_valued; /* its constants have values that are known, and fit an int */
@@ -228,16 +251,31 @@ int pack_at(u32 token);
 bool pragma_pack(const char *at, const char *stop);
 struct token *new_token(void);
 u32 token_place(void);
-void borrow_tokens(const struct loan *loan);
-void gather_tokens(void);
+u32 keep_tokens(u32 from);
+void copy_token(u32 token);
+void look_over_tokens(u32 from, u32 to);
+bool has_file_reading(u32 from, u32 to);
 void end_tokens(void);
 void forget_tokens(void);
 void lex(const char *at, size_t length);
-void look_over_tokens(void);
+
+/* gathering.c: the unit's tokens in order */
+
+extern struct segment *segments;
+extern u32 segment_count;
+#define EACH_ITEM(item)                                                                                    \
+    for (const struct segment *segment = segments; segment < segments + segment_count; segment++)         \
+        for (struct item *item = segment->items; item != NULL; item = item->next)
+void look_over_loan(struct loan *loan);
+void borrow_tokens(struct loan *loan, u32 counter);
+u32 borrowed_tokens(void);
+u32 place_of(u32 token);
+void gather_tokens(void);
+void forget_segments(void);
+const char *why_not_gathered(void);
 
 /* declarations.c: what a unit declares, and where */
 
-extern struct item *items;
 extern struct type unknown_type;
 extern struct type int_type;
 extern struct type void_type;
@@ -246,13 +284,13 @@ extern struct type void_pointer;
 extern struct type string_type;
 extern u32 p;
 extern u32 frame;
-extern u32 item_count, item_room;
 struct type *type_of(enum shape shape, struct type *to);
 void want(char punct);
 bool is_identifier(u32 i);
 u32 skip_attributes(u32 i);
 bool is_type_name(u32 i);
-u32 scan_item(u32 i);
+struct item *scan_items(u32 from, u32 to);
+void link_item(struct item *item);
 u32 sectioned_variables(const struct item *item);
 
 static inline bool at(char punct)

@@ -187,10 +187,19 @@ static void put_places(const struct item *item)
     }
 }
 
+static bool has_used_part(const struct item *item)
+{
+    for (const struct part *part = item->parts; part != NULL; part = part->next)
+        if (part->enumeration != NULL ? part->enumeration->reached
+                                      : part->record->complete || part->record->kept != 0 || part->record->is_sized)
+            return true;
+    return false;
+}
+
 static void put_item(struct item *item)
 {
     if (!item->reached) {
-        if (item->parts != NULL)
+        if (has_used_part(item))
             put_parts(item->start, item->end);
         put_places(item);
         return;
@@ -223,8 +232,8 @@ void write_compared(struct text *text)
     has_offsets = false;
     private_names = 0;
     announced = NULL;
-    for (u32 i = 0; i < item_count; i++)
-        put_item(&items[i]);
+    EACH_ITEM (item)
+        put_item(item);
 }
 
 static void put_pack(int bytes)
@@ -272,8 +281,7 @@ void write_compiled(struct text *text)
     int packed = 0;
     out = &declarations;
     announced = text;
-    for (u32 i = 0; i < item_count; i++) {
-        struct item *item = &items[i];
+    EACH_ITEM (item) {
         int pack = pack_at(item->start);
         if (pack != pack_at(item->end - 1))
             odd("pragma in a declaration", item->start);
@@ -281,8 +289,8 @@ void write_compiled(struct text *text)
             put_pack(packed = pack);
         put_item(item);
     }
-    for (u32 i = 0; i < item_count; i++)
-        for (const struct part *part = items[i].parts; part != NULL; part = part->next)
+    EACH_ITEM (item)
+        for (const struct part *part = item->parts; part != NULL; part = part->next)
             if (part->record != NULL && part->record->was_placed && part->record->tag != NULL) {
                 put_assertion("_Alignof(", part->record, NULL, part->record->align);
                 put_assertion("sizeof(", part->record, NULL, part->record->bytes);
