@@ -30,7 +30,7 @@ REPRODUCIBLE = {
     "KBUILD_BUILD_HOST": "memtotal",
     "KBUILD_BUILD_VERSION": "1",
 }
-_COMPILED = re.compile(r"^  (?:CC|AS|HOSTCC)\s+(\S+\.o)")
+_COMPILED = re.compile(r"^  (?:CC|AS|HOSTCC)(?: \[M\])?\s+(\S+\.o)")
 _TELLING = re.compile(
     r"error:|undefined reference|will not fit|overflowed|\bError \d|No rule to make|not clean|"
     r"Restart config|Console input/output",
