@@ -9,7 +9,7 @@ struct type int_type = {.shape = S_BASIC, .basic = 1 << 3};
 struct type void_type = {.shape = S_BASIC, .basic = 1 << 0};
 struct type char_type = {.shape = S_BASIC, .basic = 1 << 1};
 struct type void_pointer = {.shape = S_POINTER, .to = &void_type};
-struct type string_type = {.shape = S_ARRAY, .to = &char_type};
+struct type string_type = {.shape = S_ARRAY, .to = &char_type, .demands.is_odd = true};
 
 struct type *type_of(enum shape shape, struct type *to)
 {
@@ -63,7 +63,7 @@ u32 skip_attributes(u32 i)
         if (word_at(i) == W_ATTRIBUTE) {
             if (tokens[i + 1].punct != '(')
                 odd("attribute", i);
-            i = tokens[i + 1].match;
+            i = past(i + 1) - 1;
         }
         i++;
     }
@@ -120,7 +120,7 @@ static u32 scan_tagged(u32 i)
             odd("nameless type", i);
         return i;
     }
-    u32 body = i, tail = skip_attributes(tokens[i].match + 1);
+    u32 body = i, tail = skip_attributes(past(i));
     if (what == W_ENUM) {
         struct enumeration *new = arena(sizeof *new);
         new->tag = symbol;
@@ -128,15 +128,16 @@ static u32 scan_tagged(u32 i)
         new->body = body;
         new->tail = tail;
         tokens[body].enumeration = new;
+        tokens[body].code = W_ENUM;
         new_part(NULL, new);
-        u32 stop = tokens[body].match;
+        u32 stop = past(body) - 1;
         for (i = body + 1; i < stop;) {
             if (!is_identifier(i))
                 odd("enumeration", i);
             add_name(i, N_CONSTANT, new);
             while (i < stop && tokens[i].punct != ',')
                 i = tokens[i].kind == T_PUNCT && strchr("([{", tokens[i].punct) && tokens[i].punct
-                        ? tokens[i].match + 1 : i + 1;
+                        ? past(i) : i + 1;
             i++;
         }
         return tail;
@@ -148,8 +149,9 @@ static u32 scan_tagged(u32 i)
     new->body = body;
     new->tail = tail;
     tokens[body].record = new;
+    tokens[body].code = W_STRUCT;
     new_part(new, NULL);
-    scan_inside(body + 1, tokens[body].match);
+    scan_inside(body + 1, past(body) - 1);
     return tail;
 }
 
@@ -194,7 +196,7 @@ static u32 scan_attribute(u32 i, struct item *item)
         return i + 1;
     if (tokens[i + 1].punct != '(')
         odd("attribute", i);
-    u32 stop = tokens[i + 1].match;
+    u32 stop = past(i + 1) - 1;
     if (word_at(i) != W_ATTRIBUTE)
         return stop + 1;
     for (u32 k = i + 3; k < stop; k++) {
@@ -205,7 +207,7 @@ static u32 scan_attribute(u32 i, struct item *item)
         if (!is_quiet_attribute(tokens[k].symbol))
             item->is_root |= true; /* for definitions only, see below */
         if (tokens[k + 1].punct == '(')
-            k = tokens[k + 1].match;
+            k = past(k + 1) - 1;
     }
     return stop + 1;
 }
@@ -218,7 +220,7 @@ static u32 scan_tagged_of(struct item *item, u32 i)
         if (word_at(i) == W_ATTRIBUTE)
             i = scan_attribute(i, item);
         else
-            i = tokens[i].kind == T_PUNCT && tokens[i].punct == '{' ? tokens[i].match + 1 : i + 1;
+            i = tokens[i].kind == T_PUNCT && tokens[i].punct == '{' ? past(i) : i + 1;
     }
     return stop;
 }
@@ -268,7 +270,7 @@ static u32 scan_item(struct item *item, u32 i)
     item->start = i;
     if (word_at(i) == W_ASM || word_at(i) == W_STATIC_ASSERT) {
         while (i < scan_end && tokens[i].punct != ';')
-            i = tokens[i].punct == '(' ? tokens[i].match + 1 : i + 1;
+            i = tokens[i].punct == '(' ? past(i) : i + 1;
         item->end = i + 1;
         item->is_root = true;
         return i + 1;
@@ -283,7 +285,7 @@ static u32 scan_item(struct item *item, u32 i)
         else if (one == W_QUALIFIER || one == W_REGISTER || one == W_THREAD || one == W_NORETURN) i++;
         else if (one == W_BASIC) typed = true, i++;
         else if (one == W_STRUCT || one == W_UNION || one == W_ENUM) typed = true, i = scan_tagged_of(item, i);
-        else if (one == W_TYPEOF) typed = true, i = tokens[i + 1].match + 1;
+        else if (one == W_TYPEOF) typed = true, i = past(i + 1);
         else if (one == W_ATTRIBUTE || one == W_EXTENSION || one == W_ALIGNAS) i = scan_attribute(i, item);
         else if (!typed && is_identifier(i)) typed = true, item->type_name = tokens[i++].symbol;
         else break;
@@ -316,10 +318,10 @@ static u32 scan_item(struct item *item, u32 i)
         bool function = false, first = true;
         for (;;) {
             if (tokens[i].punct == '[') {
-                i = tokens[i].match + 1;
+                i = past(i);
             } else if (tokens[i].punct == '(') {
                 function |= first;
-                i = tokens[i].match + 1;
+                i = past(i);
             } else if (tokens[i].punct == ')' && depth > 0) {
                 depth--;
                 i++;
@@ -336,7 +338,7 @@ static u32 scan_item(struct item *item, u32 i)
             odd("declarator", i);
         while (word_at(i) == W_ATTRIBUTE || word_at(i) == W_ASM) {
             if (word_at(i) == W_ASM)
-                i = tokens[i + 1].match + 1;
+                i = past(i + 1);
             else
                 i = scan_attribute(i, item);
         }
@@ -348,12 +350,12 @@ static u32 scan_item(struct item *item, u32 i)
                 if (i >= scan_end)
                     odd("initializer", i);
                 i = tokens[i].kind == T_PUNCT && tokens[i].punct && strchr("([{", tokens[i].punct)
-                        ? tokens[i].match + 1 : i + 1;
+                        ? past(i) : i + 1;
             }
         } else if (tokens[i].punct == '{') {
             item->body = i;
             item->defines = true;
-            i = tokens[i].match + 1;
+            i = past(i);
             break;
         } else if (!function && !item->is_typedef && !item->is_extern) {
             item->defines = true; /* a tentative definition, or a function by a typedef's type */

@@ -619,18 +619,46 @@ static void parse_asm(void) /* from 'asm' to past the brackets */
             } else {
                 want(',');
             }
-        } else {
+        } else { /* labels too have names in the text */
+            if (tokens[p].kind == T_IDENT)
+                tokens[p].symbol->is_public = true;
             p++;
         }
     }
     p++;
 }
 
-/* __attribute__((error("..."))): a call that is not optimized away is an error. */
-static bool is_error_attribute(u32 i)
+/* Whether a declaration says __attribute__((error("..."))), and by attributes no more than that it does
+ * not return: a call that is not optimized away is an error then, and nothing has the name. */
+static bool is_uncallable(u32 from, u32 to)
 {
-    return word_at(i) == W_ATTRIBUTE && tokens[i + 3].kind == T_IDENT && tokens[i + 4].punct == '(' &&
-           (is(tokens[i + 3].symbol, "error") || is(tokens[i + 3].symbol, "__error__"));
+    bool is_so = false;
+    for (u32 i = from; i < to; i++) {
+        if (word_at(i) == W_ASM || word_at(i) == W_ALIGNAS)
+            return false;
+        if (word_at(i) != W_ATTRIBUTE)
+            continue;
+        for (u32 end = tokens[i + 1].match; i < end; i++) {
+            const struct symbol *name = is_identifier(i) ? tokens[i].symbol : NULL;
+            bool is_error = name != NULL && (is(name, "error") || is(name, "__error__"));
+            if (name != NULL && !is_error && !is(name, "noreturn") && !is(name, "__noreturn__"))
+                return false;
+            is_so |= is_error;
+        }
+    }
+    return is_so;
+}
+
+/* Notes of a block's own name whether an object may have it. A variable that is no more than a number or
+ * an address is in none; another may be made a static one, under its name. */
+static void note_visibility(struct symbol *symbol, const struct specifiers *found, const struct type *type,
+                            u32 from)
+{
+    bool is_number = (type->shape == S_BASIC || type->shape == S_POINTER) && !found->is_extern &&
+                     !found->is_static;
+    bool is_private = type->shape == S_FUNCTION ? is_uncallable(from, p) : is_number;
+    symbol->is_private |= is_private;
+    symbol->is_public |= !is_private;
 }
 
 static void parse_local_declaration(void)
@@ -648,6 +676,7 @@ static void parse_local_declaration(void)
         return;
     }
     struct specifiers found;
+    u32 start = p;
     struct type *base = parse_specifiers(&found);
     if (at(';')) {
         p++;
@@ -659,9 +688,8 @@ static void parse_local_declaration(void)
         type = parse_declarator(base, &symbol);
         if (symbol == NULL)
             odd("declaration", p);
-        bool is_uncallable = type->shape == S_FUNCTION && is_error_attribute(p);
         while (word() == W_ASM || word() == W_ATTRIBUTE) {
-            is_uncallable &= word() == W_ATTRIBUTE;
+            symbol->is_public |= word() == W_ASM;
             if (word() == W_ASM)
                 p = tokens[p + 1].match + 1;
             else
@@ -671,22 +699,19 @@ static void parse_local_declaration(void)
             symbol->is_public = true;
             bind_name(symbol, N_TYPEDEF, type);
         } else if (found.is_auto_type) {
-            symbol->is_private = true;
             want('=');
             type = parse_assignment();
             use_value(type);
             if (type->shape == S_ARRAY)
                 type = type_of(S_POINTER, type->to);
+            note_visibility(symbol, &found, type, start);
             bind_name(symbol, N_OBJECT, type);
         } else {
             if (type->shape == S_FUNCTION || found.is_extern) {
                 if (symbol->name != NULL && symbol->name->what == N_OBJECT)
                     reach(symbol->name); /* the same as the one of file scope */
             }
-            bool has_no_name = is_uncallable || (type->shape != S_FUNCTION && !found.is_extern &&
-                                                 !found.is_static);
-            symbol->is_private |= has_no_name;
-            symbol->is_public |= !has_no_name;
+            note_visibility(symbol, &found, type, start);
             if (type->shape != S_FUNCTION)
                 need_complete(type);
             bind_name(symbol, N_OBJECT, type);

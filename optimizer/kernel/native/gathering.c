@@ -2,7 +2,8 @@
  *
  * What is kept is looked over once (look_over_loan): most of it is whole declarations. A unit then only
  * says which of them it has. They are in the same place in every process, and each has its own copy of
- * what it writes there. Own tokens, and what is kept but is not whole, are put in a row until they are.
+ * what it writes there. Own tokens, and what is kept but is not whole or is in the unit already, are put
+ * in a row until they are declarations.
  */
 
 #include <stdio.h>
@@ -113,7 +114,7 @@ void look_over_loan(struct loan *loan)
 static void renumber(struct token *token, const struct number *number, u32 counter)
 {
     char text[200];
-    u32 kept = token->length - number->digits;
+    u32 kept = number->kept;
     if (kept > sizeof text - 12)
         odd("a long name with a number", (u32)(token - tokens));
     memcpy(text, token->at, kept);

@@ -4,7 +4,9 @@
  * are computed for targets that place members as nearly all do: everything at a multiple of its own
  * size, bit-fields in units of their type (the System V rules, which the ABI of ARM has too). The
  * compiler is asked first whether it does (layout_question), and is told to stop where an offset is
- * another when it compiles the unit (writing.c).
+ * another when it compiles the unit (writing.c). When an object is found in the store nothing is
+ * compiled: then only what is computed here says that its unit has the same offsets. So a mistake here
+ * is seen when such a structure is first compiled, and if not then, perhaps never.
  *
  * What is not understood (packed structures, an expression that is more than arithmetic with small
  * numbers) has no layout here: then the text of the members counts.

@@ -1,14 +1,16 @@
 /* A preprocessed C unit reduced to what its own code can depend on.
  *
  * The unit is split into top-level declarations. Those that emit code or data are kept, and what
- * they name, and so on. Of a structure that is kept, the members are kept up to the last one that
- * is named: those after it move no offset. All of them are kept where its size counts: a variable
- * of that type, sizeof, arithmetic on a pointer to it, an assignment of the whole. To know which
- * structure a member belongs to, expressions are typed as the compiler would.
+ * they name, and so on. Of a structure that is kept, the members that are named are kept, with their
+ * offsets (layouts.c); where those are not known, all members up to the last one that is named: those
+ * after it move no offset. Where only its size counts, its size is kept: sizeof, arithmetic on a
+ * pointer to it, a variable that is defined elsewhere. All members are kept where it is a value: a
+ * variable that is defined here, an assignment of the whole. To know which structure a member belongs
+ * to, expressions are typed as the compiler would.
  *
  * Sound by construction: a construct that is not understood ends the reduction, and the unit is
- * then taken whole. What is compared is what is compiled, but for the other members of structures
- * that count: rewrite_unit() has them, so that the compiler understands the rest.
+ * then taken whole. What is compared is what is compiled, but for the structures that count, which are
+ * whole in what rewrite_unit() gives, and for the numbers in names that no object has.
  */
 
 #include <stdlib.h>

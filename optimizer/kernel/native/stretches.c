@@ -171,7 +171,7 @@ void number_in_stretch(u32 token, u32 digits)
         number_room = number_room ? number_room * 2 : 256;
         numbers = grown(numbers, number_room * sizeof *numbers);
     }
-    numbers[number_count++] = (struct number){token - first_token, digits, given - first_number};
+    numbers[number_count++] = (struct number){token - first_token, one->length - digits, given - first_number};
 }
 
 /* --- outcomes */

@@ -129,6 +129,7 @@ static const struct {
     {"__COUNTER__", W_ODD, 0}, {"__builtin_LINE", W_ODD, 0}, {"__builtin_FILE", W_ODD, 0},
     {"__builtin_FUNCTION", W_ODD, 0}, {"__builtin_call_with_static_chain", W_ODD, 0},
     {"__builtin_shuffle", W_ODD, 0}, {"__builtin_tgmath", W_ODD, 0},
+    {"__builtin_clear_padding", W_ODD, 0},
     {"__transaction_atomic", W_ODD, 0}, {"__builtin_complex", W_ODD, 0},
 };
 
@@ -205,8 +206,10 @@ static void reserve_tokens(void)
 {
     size_t bytes = (size_t)ALL_TOKENS * sizeof *tokens;
     char *all = mmap(NULL, bytes + LARGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (all == MAP_FAILED)
-        abort();
+    if (all == MAP_FAILED) {
+        strcpy(why, "no room for tokens");
+        longjmp(give_up, 1);
+    }
     tokens = (struct token *)(all + (-(uintptr_t)all & (LARGE_PAGE - 1)));
     token_count = unit_room = UNIT_TOKENS;
 }
@@ -261,7 +264,13 @@ u32 keep_tokens(u32 from)
 void copy_token(u32 token)
 {
     make_room(1);
-    tokens[token_count++] = tokens[token];
+    struct token *copy = &tokens[token_count++];
+    *copy = tokens[token];
+    copy->match = 0;
+    if (copy->kind == T_PUNCT) { /* what was found there is of the other one */
+        copy->symbol = NULL;
+        copy->code = copy->punct == '{' ? 0 : copy->code;
+    }
 }
 
 struct token *new_token(void)
@@ -287,6 +296,16 @@ int pack_at(u32 token)
     for (u32 i = 0; i < pack_count && packs[i].from <= place; i++)
         bytes = packs[i].bytes;
     return bytes;
+}
+
+/* Whether a pack begins or ends between the tokens of a declaration. */
+bool has_pack_within(u32 from, u32 to)
+{
+    u32 first = pack_count == 0 ? 0 : place_of(from);
+    for (u32 i = 0; i < pack_count; i++)
+        if (packs[i].from > first && packs[i].from < first + to - from)
+            return true;
+    return false;
 }
 
 bool pragma_pack(const char *at, const char *stop)

@@ -163,9 +163,12 @@ struct demands layout;
 const struct demands no_demands;
 bool looks_up_names;
 
-static u32 larger(u32 one, u32 other)
+/* Which of two different ones counts, depends on what they are for. */
+static void ask_align(struct demands *demands, u32 bytes)
 {
-    return one > other ? one : other;
+    demands->is_odd |= demands->align != 0 && bytes != 0 && demands->align != bytes;
+    if (bytes != 0)
+        demands->align = bytes;
 }
 
 /* An attribute that changes a layout, of those from `from` to `stop`; its name stands at `at`. */
@@ -178,7 +181,7 @@ static void add_demand(u32 from, u32 stop, u32 at)
                      bytes <= 1 << 16 && (bytes & (bytes - 1)) == 0;
     layout.hash = (layout.hash * 31) ^ text_hash(from, stop);
     if (has_value)
-        layout.align = larger(layout.align, (u32)bytes);
+        ask_align(&layout, (u32)bytes);
     else
         layout.is_odd = true;
 }
@@ -247,12 +250,20 @@ static struct type *with_demands(struct type *type, struct demands more)
     *new = *type;
     if (more.hash != 0)
         new->demands.hash = (type->demands.hash * 31) ^ more.hash;
-    new->demands.align = larger(type->demands.align, more.align);
+    ask_align(&new->demands, more.align);
     new->demands.is_odd |= more.is_odd;
     return new;
 }
 
 static const struct demands odd_demands = {.is_odd = true};
+
+/* An expression's type, where all of it is known: not how long numbers and arrays are, nor what the
+ * compiler makes of attributes. */
+static struct type *exactly_known(struct type *type)
+{
+    bool is_known = (type->shape == S_POINTER || type->shape == S_RECORD) && type->demands.hash == 0;
+    return is_known ? type : with_demands(type, odd_demands);
+}
 
 static struct record *find_record(struct symbol *symbol)
 {
@@ -413,9 +424,7 @@ struct type *parse_specifiers(struct specifiers *found)
             if (is_type_start(p))
                 type = parse_type_name();
             else
-                type = parse_expression();
-            if (type->shape == S_BASIC) /* not known as exactly as a size has to be */
-                type = with_demands(type, odd_demands);
+                type = exactly_known(parse_expression());
             want(')');
         } else if (one == W_ATTRIBUTE || one == W_EXTENSION || one == W_ALIGNAS) {
             parse_attributes();
@@ -560,12 +569,32 @@ struct type *parse_declarator(struct type *base, struct symbol **symbol)
     return parse_suffixes(base);
 }
 
+/* A declarator; what attributes in it and before it ask for is its type's. Of those within a declarator,
+ * and before one of a pointer, it is not known whose they are. */
+static struct type *parse_declared(struct type *base, const struct specifiers *found, struct symbol **symbol)
+{
+    layout = no_demands;
+    struct type *type = parse_declarator(base, symbol);
+    const struct type *innermost = type;
+    while (innermost->shape == S_ARRAY && innermost != base)
+        innermost = innermost->to;
+    layout.is_odd |= layout.hash != 0 || (found->layout.hash != 0 && innermost != base);
+    type = with_demands(type, layout);
+    layout = no_demands;
+    return type;
+}
+
 struct type *parse_type_name(void)
 {
     struct specifiers found;
     struct symbol *symbol = NULL;
-    struct type *type = parse_declarator(parse_specifiers(&found), &symbol);
+    struct type *base = parse_specifiers(&found);
+    struct demands outer = layout;
+    struct type *type = parse_declared(base, &found, &symbol);
     parse_attributes();
+    layout.is_odd |= layout.hash != 0;
+    type = with_demands(type, layout);
+    layout = outer;
     if (symbol != NULL)
         odd("type name", p);
     return type;
@@ -594,8 +623,7 @@ struct type *resolve(struct name *name)
         struct type *base = parse_specifiers(&found);
         for (;;) {
             struct symbol *symbol = NULL;
-            struct type *type = parse_declarator(base, &symbol);
-            layout = no_demands;
+            struct type *type = parse_declared(base, &found, &symbol);
             while (word() == W_ASM || word() == W_ATTRIBUTE) {
                 if (word() == W_ASM)
                     p = tokens[p + 1].match + 1;
@@ -648,14 +676,18 @@ static struct member *add_member(struct record *record, struct symbol *symbol, s
 static void parse_unit(struct record *record, bool is_whole)
 {
     struct specifiers found;
+    u32 start = p;
     if (word() == W_STATIC_ASSERT)
         odd("assertion in a structure", p);
     struct type *base = parse_specifiers(&found);
     if (at(';')) {
         if (base->shape == S_RECORD) {
+            /* Of one that has a name it depends on options whether it is a member. */
+            bool is_plain = base->record->tag == NULL && base->record->body > start &&
+                            base->record->body < p && found.layout.hash == 0;
             need_complete(base);
             if (record != NULL)
-                add_member(record, NULL, base, false);
+                add_member(record, NULL, is_plain ? base : with_demands(base, odd_demands), false);
         }
         p++;
         return;
@@ -664,12 +696,8 @@ static void parse_unit(struct record *record, bool is_whole)
         struct symbol *symbol = NULL;
         struct type *type = base;
         bool bits = false;
-        layout = no_demands;
         if (!at(':'))
-            type = parse_declarator(base, &symbol);
-        /* Of attributes within a declarator, and before one of a pointer, it is not known whose they are. */
-        struct demands within = layout;
-        within.is_odd |= within.hash != 0 || (found.layout.hash != 0 && type->shape == S_POINTER);
+            type = parse_declared(base, &found, &symbol);
         u32 width = p + 1;
         if (at(':')) {
             bits = true;
@@ -679,7 +707,7 @@ static void parse_unit(struct record *record, bool is_whole)
         u32 width_end = p;
         layout = no_demands;
         parse_attributes();
-        type = with_demands(with_demands(type, within), layout);
+        type = with_demands(type, layout);
         if (is_whole)
             need_complete(type->shape == S_FUNCTION ? &int_type : type);
         else
@@ -753,7 +781,13 @@ static bool use_unit(struct record *record, u32 unit)
     return is_new;
 }
 
-/* Keeps a member: what comes before it, and what shares or bounds its storage. */
+/* A bit-field without a name is no member. */
+static bool is_gap(const struct member *member)
+{
+    return member->is_bit_field && member->symbol->length == 0;
+}
+
+/* Keeps a member: what comes before it or where it is, and what shares or bounds its storage. */
 static void keep(struct record *record, const struct member *member)
 {
     if (!marking || record->complete)
@@ -775,9 +809,13 @@ static void keep(struct record *record, const struct member *member)
         is_new |= !record->is_sized;
         record->is_sized = true;
     } else if (member->type->shape == S_ARRAY || member->type->shape == S_RECORD) {
-        last++; /* where an array ends may be told by what follows it */
-        if (last >= record->unit_count)
-            whole = true;
+        /* Where an array ends may be told by what follows it. */
+        u32 next = (u32)(member - record->members) + 1;
+        while (next < record->member_count && is_gap(&record->members[next]))
+            next++;
+        whole = next == record->member_count;
+        if (!whole)
+            last = record->members[next].unit;
     }
     if (whole) {
         record->complete = true;

@@ -50,7 +50,8 @@ struct token {
     u32 length;
     unsigned char kind;
     char punct;           /* first character; two and more characters: see code */
-    unsigned short code;  /* punctuator: its characters, 8 bits each, the last two; name: its word */
+    unsigned short code;  /* punctuator: its characters, 8 bits each, the last two; name: its word;
+                             '{' of a type of file scope: W_STRUCT (of unions too) or W_ENUM */
     u32 match;            /* bracket: its partner's index */
     union {
         struct symbol *symbol;
@@ -79,7 +80,7 @@ struct segment {
 };
 
 struct number { /* of __COUNTER__, at the end of a token */
-    u32 token, digits, step; /* which of the tokens; how far the counter had come */
+    u32 token, kept, step; /* which of the tokens; how much comes before; how far the counter had come */
 };
 
 #define CODE(a, b) ((a) << 8 | (b))
@@ -207,7 +208,7 @@ struct record {
     u32 member_count, member_room;
     struct unit *units;
     u32 unit_count, unit_room;
-    u32 kept; /* units that are kept: 0..kept-1 */
+    u32 kept; /* units that are kept: 0..kept-1; of one that is placed, those of them that are used */
     bool is_sized;   /* its size counts; where that is not known, it is complete */
     bool is_textual; /* of those that are kept the text counts, not only where they are */
     bool was_placed; /* in what is compared it has its offsets for what is before the used members */
@@ -248,6 +249,7 @@ struct symbol *intern_kept(const char *at, u32 length); /* of one that may not *
 bool is(const struct symbol *symbol, const char *text);
 void prepare(void);
 int pack_at(u32 token);
+bool has_pack_within(u32 from, u32 to);
 bool pragma_pack(const char *at, const char *stop);
 struct token *new_token(void);
 u32 token_place(void);
@@ -311,6 +313,14 @@ static inline enum word word_at(u32 i)
 static inline enum word word(void)
 {
     return word_at(p);
+}
+
+/* Behind a bracket's partner. A bracket that has none yet belongs to something unfinished. */
+static inline u32 past(u32 i)
+{
+    if (tokens[i].match <= i)
+        odd("bracket", i);
+    return tokens[i].match + 1;
 }
 
 /* types.c: types, structures, and what is used of them */

@@ -41,8 +41,8 @@ static void announce(u32 i)
 
 static u32 private_names;
 
-/* For a name with a number that no object can have, what is the same whatever the number is: where
- * __COUNTER__ stands depends on all that came before. */
+/* For a name with a number that no object has (note_visibility), what is the same whatever the number is:
+ * where __COUNTER__ stands depends on all that came before. */
 static bool put_private(struct symbol *symbol)
 {
     char place[16];
@@ -55,19 +55,30 @@ static bool put_private(struct symbol *symbol)
     return true;
 }
 
+/* Whether a type of file scope is defined there. */
+static bool is_body(u32 i)
+{
+    return tokens[i].kind == T_PUNCT && tokens[i].punct == '{' && tokens[i].code != W_NONE;
+}
+
+static void put_body(struct record *record);
+
 static void put(u32 from, u32 to)
 {
     for (u32 i = from; i < to; i++) {
         enum word one = word_at(i);
         if (announced != NULL && (one == W_STRUCT || one == W_UNION || one == W_ENUM))
             announce(i);
+        if (announced == NULL && is_body(i) && tokens[i].code == W_STRUCT) {
+            put_body(tokens[i].record); /* whatever stands around it, of it counts what counts */
+            i = tokens[i].match;
+            continue;
+        }
         if (announced != NULL || tokens[i].kind != T_IDENT || !put_private(tokens[i].symbol))
             text_add(out, tokens[i].at, tokens[i].length);
         text_add(out, " ", 1);
     }
 }
-
-static void put_body(struct record *record);
 
 static void put_number(const char *what, u64 number)
 {
@@ -85,22 +96,13 @@ static void put_placed(struct record *record)
         put_number("@size ", record->bytes);
     for (u32 i = 0; i < record->unit_count; i++) {
         const struct unit *unit = &record->units[i];
-        struct record *open = NULL; /* one without a name, which has its own offsets */
-        for (; member < record->member_count && record->members[member].unit == i; member++) {
+        for (; member < record->member_count && record->members[member].unit == i; member++)
             if (unit->is_used && !record->members[member].is_bit_field)
                 put_number("@", record->members[member].offset);
-            if (record->members[member].symbol == NULL)
-                open = record->members[member].type->record;
-        }
-        if (!unit->is_used) {
-            put_parts(unit->start, unit->end);
-        } else if (open != NULL && open->body > unit->start && open->body < unit->end) {
-            put(unit->start, open->body);
-            put_body(open);
-            put(tokens[open->body].match + 1, unit->end);
-        } else {
+        if (unit->is_used)
             put(unit->start, unit->end);
-        }
+        else
+            put_parts(unit->start, unit->end);
     }
 }
 
@@ -109,7 +111,7 @@ static void put_body(struct record *record)
     u32 stop = tokens[record->body].match;
     int pack = pack_at(record->body);
     text_add(out, "{ ", 2);
-    if (pack != pack_at(stop))
+    if (has_pack_within(record->body, stop))
         odd("pragma in a structure", record->body);
     if (pack != 0 && announced == NULL) {
         char note[32];
@@ -139,35 +141,30 @@ static void put_body(struct record *record)
     text_add(out, "} ", 2);
 }
 
+static bool counts(const struct record *record)
+{
+    return record->complete || record->kept != 0 || record->is_sized;
+}
+
 /* What is used of the types defined within something that is itself not used. */
 static void put_parts(u32 from, u32 to)
 {
     for (u32 i = from; i < to; i++) {
-        if (tokens[i].kind != T_PUNCT || tokens[i].punct != '{')
+        if (!is_body(i))
             continue;
-        enum word before = W_NONE;
-        for (u32 k = i; k-- > from && k + 40 > i;) {
-            before = word_at(k);
-            if (before == W_STRUCT || before == W_UNION || before == W_ENUM)
-                break;
+        const struct enumeration *enumeration = tokens[i].code == W_ENUM ? tokens[i].enumeration : NULL;
+        struct record *record = tokens[i].code == W_STRUCT ? tokens[i].record : NULL;
+        if (enumeration != NULL && enumeration->reached) {
+            put(enumeration->head, enumeration->tail);
+            text_add(out, "; ", 2);
+        } else if (record != NULL && counts(record)) {
+            put(record->head, record->body);
+            put_body(record);
+            put(tokens[record->body].match + 1, record->tail);
+            text_add(out, "; ", 2);
         }
-        if (before == W_ENUM) {
-            if (tokens[i].enumeration != NULL && tokens[i].enumeration->reached) {
-                put(tokens[i].enumeration->head, tokens[i].enumeration->tail);
-                text_add(out, "; ", 2);
-            }
+        if (enumeration != NULL || counts(record))
             i = tokens[i].match;
-        } else if ((before == W_STRUCT || before == W_UNION) && tokens[i].record != NULL &&
-                   !tokens[i].record->is_local) {
-            struct record *record = tokens[i].record;
-            if (record->complete || record->kept != 0 || record->is_sized) {
-                put(record->head, record->body);
-                put_body(record);
-                put(tokens[record->body].match + 1, record->tail);
-                text_add(out, "; ", 2);
-                i = tokens[i].match;
-            }
-        }
     }
 }
 
@@ -190,8 +187,7 @@ static void put_places(const struct item *item)
 static bool has_used_part(const struct item *item)
 {
     for (const struct part *part = item->parts; part != NULL; part = part->next)
-        if (part->enumeration != NULL ? part->enumeration->reached
-                                      : part->record->complete || part->record->kept != 0 || part->record->is_sized)
+        if (part->enumeration != NULL ? part->enumeration->reached : counts(part->record))
             return true;
     return false;
 }
@@ -205,6 +201,10 @@ static void put_item(struct item *item)
         return;
     }
     u32 from = item->start;
+    if (has_pack_within(item->start, item->end))
+        odd("pragma in a declaration", item->start);
+    if (announced == NULL && pack_at(item->start) != 0) /* its own structures are packed too */
+        put_number("@pack ", (u64)pack_at(item->start));
     if (item->parts != NULL) {
         u32 stop = item->body ? item->body : item->end;
         for (u32 i = item->start; i < stop; i++) {
