@@ -60,6 +60,15 @@ class Units:
         subprocess.run(argv, cwd=folder, env=env, check=True, timeout=60)
         return log.read_text()
 
+    def compile_alone(self) -> str:
+        """Compile the last unit again, without the server; what the log says of it."""
+        folder, log = self.bench.folder, self.bench.folder / "log"
+        log.unlink()
+        env = self.bench.environment | self._compiler | {"MEMTOTAL_OBJECTS_LOG": str(log)}
+        argv = [f"{PREFIX}gcc", *OPTIONS, "-c", "-o", "unit.o", "unit.c"]
+        subprocess.run(argv, cwd=folder, env=env | {"MEMTOTAL_SERVER": ""}, check=True, timeout=60)
+        return log.read_text()
+
     @property
     def is_served(self) -> bool:
         """Whether the server's child called the compiler for the last unit."""
@@ -118,6 +127,61 @@ def test_what_is_remembered_is_not_read_again(units: Units, what: str) -> None:
         file.write(text.replace("one", "two").replace("on, e", "tw, o"))
     os.utime(header, ns=(there.st_atime_ns, there.st_mtime_ns))
     assert "one for two" in units.compile(source)
+
+
+BODY = "#define R_(n) int y_##n = x; return y_##n + n;\n#define R(n) R_(n)\n"
+# A header, and a unit whose tokens it is among.
+LOOKED_OVER = {
+    "declarations": (
+        "struct s { int a; long b; };\nstatic inline long f(struct s *s) { return s->b; }\n",
+        '#include "told.h"\nlong unit(struct s *s) { return f(s); }\n',
+    ),
+    "what a unit has twice": (
+        "static inline int NAME(int x) { R(__COUNTER__) }\n",
+        BODY + '#define NAME one\n#include "told.h"\n#undef NAME\n#define NAME two\n'
+        '#include "told.h"\nint unit(int x) { return one(x) + two(x); }\n',
+    ),
+    "names with numbers": (
+        "static inline int N(f_, __COUNTER__)(int x) { return x; }\n",
+        "#define N_(x, y) x##y\n#define N(x, y) N_(x, y)\n"
+        '#include "told.h"\n#include "told.h"\nint unit;\n',
+    ),
+    "a structure in a function": (
+        "struct t { struct bar b; int y; };\n",
+        "struct bar { int q; };\nint unit(void *p) {\n"
+        '#include "told.h"\nstruct t *t = p; return t->y; }\n',
+    ),
+    "numbers of an array": ("1, 2, 3,\n", 'int unit[] = {\n#include "told.h"\n4 };\n'),
+    "members": (
+        "int a, b; };\nextern int v;\n",
+        'struct s {\n#include "told.h"\nint unit(struct s *s) { return s->b; }\n',
+    ),
+    "the rest of a function": (
+        "int f(int x) { return x; }\n",
+        'static inline\n#include "told.h"\nint unit(int x) { return f(x); }\n',
+    ),
+    "attributes of what came before": (
+        "__attribute__((aligned(16))); extern int v;\n",
+        'struct s { int a; }\n#include "told.h"\nint unit(struct s *s) { return s[1].a; }\n',
+    ),
+    "a structure that ends in brackets": (
+        "[3]; extern int v;\n",
+        'static struct { int a; } s\n#include "told.h"\nint unit(int i) { return s[i].a; }\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LOOKED_OVER)
+def test_what_was_looked_over_once_gives_what_looking_again_gives(units: Units, what: str) -> None:
+    header, source = LOOKED_OVER[what]
+    (units.bench.folder / "told.h").write_text(header)
+    for number in range(ROUNDS):
+        log = units.compile("int counted[] = {" + "__COUNTER__," * number * 7 + "};\n" + source)
+        assert is_same(log), log
+        assert units.is_served
+    assert units.compile_alone() == log.replace("compiled", "reused"), "it has the same name"
+    wider = source.replace("int q;", "int q[2];")
+    assert units.bench.compile(wider).bytes == units.bench.really_compile(wider)
 
 
 def test_a_header_that_changes_is_read_again(units: Units) -> None:
