@@ -23,6 +23,8 @@ pytestmark = pytest.mark.integration
 TASK = "struct task { int state; BEFORE int flags; long long stamp; BEHIND };\n"
 USES_STATE = "int unit(struct task *task) { return task->state; }\n"
 USES_FLAGS = "int unit(struct task *task) { return task->flags; }\n"
+USES_C = "int unit(struct task *task) { return task->c; }\n"
+IS_ELSEWHERE = "extern struct task t[2]; int unit(void) { return t[1].flags; }\n"
 
 
 def task(here: str, there: str, code: str) -> str:
@@ -130,8 +132,8 @@ HARMLESS = {
         "struct s { float *a; int b; }; int unit(void) { return sizeof(struct s); }",
     ),
     "members of a variable elsewhere": (
-        task("int *more;", "long *less;", "extern struct task t; int unit(void) { return t.flags; }"),
-        task("long more;", "int *less;", "extern struct task t; int unit(void) { return t.flags; }"),
+        task("int *more;", "long *less;", IS_ELSEWHERE),
+        task("long more;", "int *less;", IS_ELSEWHERE),
     ),
     "members behind the used one, in steps of it": (
         task("", "int more;", "int unit(struct task *t, int i) { return t[i].flags; }"),
@@ -142,10 +144,8 @@ HARMLESS = {
         "union u { int *b; int a; }; int unit(union u *u) { return u->a; }",
     ),
     "members of one without a name": (
-        task("struct { int a; union { int b; int c; }; int z; };", "", "int unit(struct task *t) "
-             "{ return t->c; }"),
-        task("struct { float x; union { float b; int c; }; int z; };", "", "int unit(struct task *t) "
-             "{ return t->c; }"),
+        task("struct { int a; union { int b; int c; }; int z; };", "", USES_C),
+        task("struct { float x; union { float b; int c; }; int z; };", "", USES_C),
     ),
     "numbers in the names of a block": (
         "int unit(int x) { int y_1 = x; extern void f_2(void) __attribute__((error(\"\")));"
@@ -158,9 +158,11 @@ HARMLESS = {
 # What changes the object, or may.
 TELLING = {
     "what stands before a member of a structure in a structure": (
-        "struct bar { int q; }; struct outer { int a; struct inner { struct bar b; int y; } *m; };"
+        "struct bar { int q; };"
+        "struct outer { int a; struct inner { struct bar b; int y; } *m; };"
         "int unit(struct outer *o) { return o->m->y; }",
-        "struct bar { int q[2]; }; struct outer { int a; struct inner { struct bar b; int y; } *m; };"
+        "struct bar { int q[2]; };"
+        "struct outer { int a; struct inner { struct bar b; int y; } *m; };"
         "int unit(struct outer *o) { return o->m->y; }",
     ),
     "the same beside a bit-field": (
@@ -210,9 +212,9 @@ TELLING = {
     ),
     "what follows an array and is no member": (
         "struct s { int a[4]; int : 0; };"
-        "int unit(struct s *s, int n) { int t = 0; for (int i = 0; i < n; i++) t += s->a[i]; return t; }",
+        "int unit(struct s *s, int n) { int t = 0; while (n--) t += s->a[n]; return t; }",
         "struct s { int a[4]; int : 0; int t; };"
-        "int unit(struct s *s, int n) { int t = 0; for (int i = 0; i < n; i++) t += s->a[i]; return t; }",
+        "int unit(struct s *s, int n) { int t = 0; while (n--) t += s->a[n]; return t; }",
     ),
     "number in the name of a constant in a block": (
         "struct s { int a[16]; }; void unit(struct s *p)"
@@ -249,18 +251,16 @@ TELLING = {
         'asm("add %[y_1], %[y_2]" : [y_2] "+r"(y_1) : [y_1] "r"(y_2)); return y_1; }',
     ),
     "size of a variable elsewhere": (
-        task("", "", "extern struct task t[2]; int unit(void) { return t[1].flags; }"),
-        task("", "long long more;", "extern struct task t[2]; int unit(void) { return t[1].flags; }"),
+        task("", "", IS_ELSEWHERE),
+        task("", "long long more;", IS_ELSEWHERE),
     ),
     "size of a union": (
         "union u { int a; float b; }; int unit(union u *u) { return u[1].a; }",
         "union u { int a; long long b; }; int unit(union u *u) { return u[1].a; }",
     ),
     "place of one without a name": (
-        task("struct { int a; union { int b; int c; }; int z; };", "", "int unit(struct task *t) "
-             "{ return t->c; }"),
-        task("struct { union { int b; int c; }; int z; };", "", "int unit(struct task *t) "
-             "{ return t->c; }"),
+        task("struct { int a; union { int b; int c; }; int z; };", "", USES_C),
+        task("struct { union { int b; int c; }; int z; };", "", USES_C),
     ),
     "what is copied, of the same size": (
         "struct s { char a[4]; }; void unit(struct s *s, struct s *t) { *s = *t; }",
@@ -287,7 +287,8 @@ TELLING = {
     ),
     "attribute of a structure before": (
         "struct in { int a; }; " + task("struct in in;", "", USES_FLAGS),
-        "struct in { int a; } __attribute__((aligned(16))); " + task("struct in in;", "", USES_FLAGS),
+        "struct in { int a; } __attribute__((aligned(16))); "
+        + task("struct in in;", "", USES_FLAGS),
     ),
     "attribute behind a structure's name": (
         "struct in { int a; }; " + task("struct in in;", "", USES_FLAGS),
@@ -308,7 +309,8 @@ TELLING = {
     ),
     "packed structure before": (
         "struct in { char a; int b; }; " + task("struct in in;", "", USES_FLAGS),
-        "struct in { char a; int b; } __attribute__((packed)); " + task("struct in in;", "", USES_FLAGS),
+        "struct in { char a; int b; } __attribute__((packed)); "
+        + task("struct in in;", "", USES_FLAGS),
     ),
     "a variable that points to a function": (
         "int unit;",

@@ -323,7 +323,7 @@ static inline u32 past(u32 i)
     return tokens[i].match + 1;
 }
 
-/* types.c: types, structures, and what is used of them */
+/* types.c: types, and what is used of them */
 
 extern bool marking;
 extern struct demands layout; /* of the attributes met */
@@ -345,11 +345,20 @@ struct type *parse_specifiers(struct specifiers *found);
 struct type *parse_declarator(struct type *base, struct symbol **symbol);
 struct type *parse_type_name(void);
 struct type *resolve(struct name *name);
+extern const struct demands odd_demands;
+struct type *with_demands(struct type *type, struct demands more);
+struct type *parse_declared(struct type *base, const struct specifiers *found, struct symbol **symbol);
+void need_record(struct record *record);
+u64 text_hash(u32 from, u32 to);
+
+/* records.c: structures, and what of them is used */
+
 struct type *take_member(struct type *type);
 void mark_record(struct record *record);
 void mark_enumeration(struct enumeration *enumeration);
 void measure(struct record *record);
 void parse_record(struct record *record);
+void parse_unit(struct record *record, bool is_whole);
 bool is_placed(const struct record *record);
 
 /* layouts.c: where members are */
