@@ -18,8 +18,9 @@ compiles the whole unit too, and the objects are compared. An object whose token
 Of a structure in which members are used, what comes before them counts only by its size. So where
 the members are is computed (``layouts.c``), as the compiler says that it places them; and what it
 compiles has assertions of every offset that stands in the entry's name. (Whoever finds the entry
-later has only computed its own.) Where an assertion fails, nothing is stored, and the object is
-``unplaced``: from then on the text of the members counts, and it is compiled as it is written.
+later has only computed its own.) When that does not compile without a word, nothing is stored, and
+the object is ``unplaced``: from then on the text of the members counts, and it is compiled as it is
+written.
 
 A unit's headers are a thousand others' too. So a server runs beside make (``server.c``): it keeps
 what each stretch of a header gave and gives it again to the next unit, where all macros that the

@@ -157,6 +157,28 @@ HARMLESS = {
 
 # What changes the object, or may.
 TELLING = {
+    "a structure that only a declarator has": (
+        "struct foo { int a; }; static char x[sizeof(struct { struct foo f; })];"
+        "char *unit(void) { return x; }",
+        "struct foo { int a[9]; }; static char x[sizeof(struct { struct foo f; })];"
+        "char *unit(void) { return x; }",
+    ),
+    "attribute of a pointer behind what is used": (
+        "struct s { int a, b; unsigned f : 1; int c; int *q; };"
+        "void unit(struct s *s) { s->a = 0; s->b = 0; s->f = 1; }",
+        "struct s { int a, b; unsigned f : 1; int c; __attribute__((aligned(8))) int *q; };"
+        "void unit(struct s *s) { s->a = 0; s->b = 0; s->f = 1; }",
+    ),
+    "number in the name of a function that is declared second": (
+        'void unit(void) { extern void a_1(void) __attribute__((error(""))), b_2(void); b_2(); }',
+        'void unit(void) { extern void a_1(void) __attribute__((error(""))), b_3(void); b_3(); }',
+    ),
+    "number in the name of a function whose address is kept": (
+        "void *hook;"
+        'void unit(void) { extern void f_1(void) __attribute__((error(""))); hook = f_1; }',
+        "void *hook;"
+        'void unit(void) { extern void f_2(void) __attribute__((error(""))); hook = f_2; }',
+    ),
     "what stands before a member of a structure in a structure": (
         "struct bar { int q; };"
         "struct outer { int a; struct inner { struct bar b; int y; } *m; };"
@@ -526,6 +548,16 @@ def test_what_a_unit_is_reduced_to_gives_its_object(rewriting: Bench, what: str)
 
 # What the reduction does not understand, or the compiler has something to say of.
 UNCLEAR = {
+    "a pack before the last bracket": (
+        "struct s { char a; int b;\n#pragma pack(1)\n};\n#pragma pack()\nstruct s unit;\n",
+        "struct s { char a; int b;\n};\nstruct s unit;\n",
+    ),
+    "a member that may be none": (
+        "struct o { struct t { int x; }; int y; char z; int x; };"
+        "int unit(struct o *o) { return o->x; }",
+        "struct o { struct t { int x; }; int y; char z[5]; int x; };"
+        "int unit(struct o *o) { return o->x; }",
+    ),
     "a structure in a structure that is no member": (
         "struct s { struct inner { int q; }; int y; }; int unit(struct s *s) { return s->y; }",
         "struct s { struct { int q; }; int y; }; int unit(struct s *s) { return s->y; }",

@@ -376,7 +376,7 @@ static bool compile_text(char **argv, const struct call *call, const char *objec
         return false;
     while (argv[count] != NULL)
         count++;
-    char **asked = grown(NULL, (size_t)(count + 7) * sizeof *asked);
+    char **asked = grown(NULL, (size_t)(count + 8) * sizeof *asked);
     for (int i = 0; i < count; i++) {
         if (i > 0 && takes_value(argv[i]) && is_preprocessors(argv[i]))
             i++;
@@ -386,6 +386,7 @@ static bool compile_text(char **argv, const struct call *call, const char *objec
             asked[put++] = argv[i] == call->object ? (char *)object : argv[i];
     }
     asked[put++] = "-Wno-attribute-alias"; /* a pragma says so where kernels do that */
+    asked[put++] = "-Wno-address"; /* it is not said of what macros give, and here are none */
     asked[put++] = "-x";
     asked[put++] = "cpp-output";
     asked[put++] = "-";
@@ -661,7 +662,8 @@ int finish_job(struct job *job)
         note("reused", call.object, detail);
         return 0;
     }
-    bool is_rewritten = problem == NULL && !job->checks && !job->is_unplaced && rewrite_unit(&code) == NULL;
+    bool may_rewrite = problem == NULL && !job->checks && !job->is_unplaced;
+    bool is_rewritten = may_rewrite && rewrite_unit(&code) == NULL;
     bool is_whole = !is_rewritten || is_sampled(key);
     if (is_own && (is_whole || !job->is_trusted) && !is_read_alike(job, &call, &source)) {
         compile(argv, &status, &said);
@@ -691,7 +693,7 @@ int finish_job(struct job *job)
         note("unlike", call.object, "what it was reduced to compiles to another object");
         return 0;
     }
-    if (rewritten == ABSENT && problem == NULL && has_offsets) { /* nobody has seen that they are right */
+    if (rewritten == ABSENT && may_rewrite) { /* nobody has seen that it was understood */
         add_to_list(store, UNPLACED, call.object);
         return 0;
     }

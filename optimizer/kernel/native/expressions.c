@@ -297,6 +297,7 @@ static struct type *parse_primary(void)
         struct local *local = symbol->local;
         if (local->what == N_TYPEDEF)
             odd("type in an expression", p);
+        symbol->is_public |= local->type->shape == S_FUNCTION && !at('('); /* its address may be kept */
         return local->type;
     }
     if (symbol->name != NULL) {
@@ -630,6 +631,7 @@ static void parse_asm(void) /* from 'asm' to past the brackets */
 
 /* Whether a declaration says __attribute__((error("..."))), and by attributes no more than that it does
  * not return: a call that is not optimized away is an error then, and nothing has the name. */
+#define NOWHERE UINT32_MAX
 static bool is_uncallable(u32 from, u32 to)
 {
     bool is_so = false;
@@ -704,7 +706,7 @@ static void parse_local_declaration(void)
             use_value(type);
             if (type->shape == S_ARRAY)
                 type = type_of(S_POINTER, type->to);
-            note_visibility(symbol, &found, type, start);
+            note_visibility(symbol, &found, type, p);
             bind_name(symbol, N_OBJECT, type);
         } else {
             if (type->shape == S_FUNCTION || found.is_extern) {
@@ -725,6 +727,7 @@ static void parse_local_declaration(void)
         if (at('{'))
             odd("function in a function", p);
         want(',');
+        start = NOWHERE; /* what is said of the first is not all that is said of the next */
     }
     p++;
 }

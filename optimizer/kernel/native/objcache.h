@@ -109,7 +109,7 @@ struct job {
     const char *store;
     const char *other; /* why our preprocessor does not do; NULL: it did */
     bool checks, is_trusted, is_distrusted; /* trusted: not to be compared, but for a sample */
-    bool is_unplaced; /* offsets are not to be relied on, nor is it rewritten */
+    bool is_unplaced; /* it did not compile as it was rewritten: offsets are not to be relied on */
     char unit_key[NOTE_NAME];
 };
 

@@ -194,6 +194,8 @@ static struct type *find_member(struct record *record, const struct symbol *symb
         }
         if (member->symbol == NULL) {
             struct type *found = find_member(member->type->record, symbol);
+            if (found != NULL && member->type->demands.is_odd)
+                odd("member of what may be no member", p);
             if (found != NULL) {
                 keep(record, member);
                 return found;

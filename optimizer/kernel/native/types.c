@@ -353,16 +353,16 @@ static struct type *parse_tagged(bool *is_defined)
             parse_attributes();
             record->tail = p;
             parse_record(record);
-            if (marking) {
-                for (u32 i = 0; i < record->unit_count; i++) {
-                    p = record->units[i].start;
-                    parse_unit(NULL, true);
-                }
-            }
         } else if (frame != 0 && symbol != NULL && record->tag == symbol &&
                    (symbol->tag == NULL || symbol->tag->record != record)) {
             bind_tag(symbol, record); /* a function's own, looked at again */
         }
+        for (u32 i = 0; marking && record->is_local && i < record->unit_count; i++)
+            if (record->units[i].marked < 2) { /* it may have been looked at before it counted */
+                record->units[i].marked = 2;
+                p = record->units[i].start;
+                parse_unit(NULL, true);
+            }
         p = tokens[body].match + 1;
         parse_attributes();
     } else {
@@ -576,7 +576,9 @@ struct type *parse_declared(struct type *base, const struct specifiers *found, s
     const struct type *innermost = type;
     while (innermost->shape == S_ARRAY && innermost != base)
         innermost = innermost->to;
-    layout.is_odd |= layout.hash != 0 || (found->layout.hash != 0 && innermost != base);
+    if (found->layout.hash != 0 && innermost != base)
+        layout.hash = layout.hash * 31 ^ found->layout.hash;
+    layout.is_odd |= layout.hash != 0;
     type = with_demands(type, layout);
     layout = no_demands;
     return type;

@@ -111,7 +111,7 @@ static void put_body(struct record *record)
     u32 stop = tokens[record->body].match;
     int pack = pack_at(record->body);
     text_add(out, "{ ", 2);
-    if (has_pack_within(record->body, stop))
+    if (has_pack_within(record->body, stop + 1)) /* one before the last bracket counts too */
         odd("pragma in a structure", record->body);
     if (pack != 0 && announced == NULL) {
         char note[32];
