@@ -629,9 +629,10 @@ static void parse_asm(void) /* from 'asm' to past the brackets */
     p++;
 }
 
+#define NOWHERE UINT32_MAX /* a declaration of which too little is known begins there */
+
 /* Whether a declaration says __attribute__((error("..."))), and by attributes no more than that it does
  * not return: a call that is not optimized away is an error then, and nothing has the name. */
-#define NOWHERE UINT32_MAX
 static bool is_uncallable(u32 from, u32 to)
 {
     bool is_so = false;

@@ -235,9 +235,9 @@ static void make_room(u32 count)
         unit_room = more_room(unit_room, token_count + count + 1);
 }
 
-/* Which token of the unit comes next. */
-static u32 places_from = UNIT_TOKENS;
+static u32 places_from = UNIT_TOKENS; /* the first token of the text that is read */
 
+/* Which token of the unit comes next. */
 u32 token_place(void)
 {
     return token_count - places_from + (places_from == UNIT_TOKENS ? borrowed_tokens() : 0);

@@ -14,8 +14,9 @@
 
 static void put_parts(u32 from, u32 to);
 
-static struct text *out;
 bool has_offsets;
+
+static struct text *out;
 static struct text *announced; /* what is to stand before the rest; NULL: for comparison */
 
 /* A structure or enumeration has to be known from the beginning, also when it is nowhere whole: one
