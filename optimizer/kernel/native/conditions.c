@@ -49,7 +49,7 @@ static struct value is_defined(void)
     if (now.kind != T_IDENT)
         cannot("defined", now.at, now.length);
     bool found = is_macro(now.symbol);
-    if (found && now.symbol->macro->builtin == BUILTIN_ODD)
+    if (found && now.symbol->meaning->macro->builtin == BUILTIN_ODD)
         found = is_builtin(now.symbol);
     if (bracketed) {
         advance();
@@ -161,7 +161,7 @@ static struct value conditional(void);
 static struct value name(void)
 {
     struct piece one = now;
-    enum builtin builtin = macro_of(one.symbol) ? one.symbol->macro->builtin : NOT_BUILTIN;
+    enum builtin builtin = macro_of(one.symbol) ? one.symbol->meaning->macro->builtin : NOT_BUILTIN;
     if (is(one.symbol, "defined"))
         return is_defined();
     if (builtin == BUILTIN_ATTRIBUTE || builtin == BUILTIN_BUILTIN)

@@ -34,29 +34,6 @@ bool is_identifier(u32 i)
     return tokens[i].kind == T_IDENT && tokens[i].code == W_NONE;
 }
 
-static struct name *declare(struct symbol *symbol, enum what what, struct item *item, u32 where)
-{
-    struct name *name = symbol->name;
-    if (name == NULL) {
-        name = arena(sizeof *name);
-        name->symbol = symbol;
-        name->what = what;
-        symbol->name = name;
-    } else if (name->what != what) {
-        odd("two meanings", where);
-    }
-    if (item != NULL) {
-        struct declaration *new = arena(sizeof *new);
-        new->item = item;
-        if (name->last != NULL)
-            name->last->next = new;
-        else
-            name->first = new;
-        name->last = new;
-    }
-    return name;
-}
-
 u32 skip_attributes(u32 i)
 {
     while (word_at(i) == W_ATTRIBUTE || word_at(i) == W_EXTENSION) {
@@ -162,7 +139,8 @@ bool is_type_name(u32 i)
     struct symbol *symbol = tokens[i].symbol;
     if (frame != 0 && symbol->local != NULL && symbol->local->frame == frame)
         return symbol->local->what == N_TYPEDEF;
-    return symbol->name != NULL && symbol->name->what == N_TYPEDEF;
+    const struct name *name = name_of(symbol);
+    return name != NULL && name->what == N_TYPEDEF;
 }
 
 /* Attributes that leave it to the code whether a static definition is emitted. */
@@ -394,34 +372,4 @@ struct item *scan_items(u32 from, u32 to)
             odd("unfinished declaration", to - 1);
     }
     return first;
-}
-
-static struct tag *tag_of(struct symbol *symbol, u32 where)
-{
-    if (symbol->tag == NULL) {
-        symbol->tag = arena(sizeof *symbol->tag);
-        symbol->tag->symbol = symbol;
-    } else if (symbol->tag->record != NULL || symbol->tag->enumeration != NULL) {
-        odd("two meanings", where);
-    }
-    return symbol->tag;
-}
-
-/* From here on what it declares is known in the unit. */
-void link_item(struct item *item)
-{
-    const struct name *type = item->type_name == NULL ? NULL : item->type_name->name;
-    if (item->type_name != NULL && (type == NULL || type->what != N_TYPEDEF))
-        odd("declaration without a type", item->start);
-    for (struct part *part = item->parts; part != NULL; part = part->next) {
-        if (part->record != NULL && part->record->tag != NULL)
-            tag_of(part->record->tag, part->record->body)->record = part->record;
-        if (part->enumeration != NULL && part->enumeration->tag != NULL)
-            tag_of(part->enumeration->tag, part->enumeration->body)->enumeration = part->enumeration;
-    }
-    for (const struct declared *one = item->names; one != NULL; one = one->next) {
-        struct name *name = declare(one->symbol, one->what, one->what == N_CONSTANT ? NULL : item, one->where);
-        if (one->enumeration != NULL)
-            name->enumeration = one->enumeration;
-    }
 }

@@ -27,7 +27,7 @@ static void leave_file(void)
 {
     if (condition_count != input->conditions)
         cannot("#if without #endif", input->file->path, strlen(input->file->path));
-    if (input->guarded == GUARD_CLOSED)
+    if (input->guarded == GUARD_CLOSED && input->file->guard != input->guard)
         input->file->guard = input->guard;
     input = input == inputs ? NULL : input - 1;
     if (input != NULL)
@@ -195,7 +195,7 @@ static void include(void)
     struct file *file = find_header(name, length, quoted, input->file);
     if (file == NULL)
         cannot("no such header", name, length);
-    if (file->guard != NULL && file->guard->macro != NULL) {
+    if (file->guard != NULL && file->guard->meaning->macro != NULL) {
         list_header(file);
         input->is_fresh = true;
     } else {
@@ -240,7 +240,7 @@ static void obey(struct place place)
         define();
     } else if (is_word(at, length, "undef")) {
         struct symbol *symbol = macro_name();
-        if (is_macro(symbol) && symbol->macro->builtin)
+        if (is_macro(symbol) && symbol->meaning->macro->builtin)
             cannot("#undef", symbol->at, symbol->length);
         set_macro(symbol, NULL);
     } else if (is_word(at, length, "include")) {
@@ -251,7 +251,7 @@ static void obey(struct place place)
         bool is_negated = length == 6;
         struct symbol *symbol = macro_name();
         bool is_known = is_macro(symbol);
-        if (is_known && symbol->macro->builtin == BUILTIN_ODD)
+        if (is_known && symbol->meaning->macro->builtin == BUILTIN_ODD)
             is_known = is_builtin(symbol);
         bool is_true = is_known != is_negated;
         if (is_first && is_negated) {

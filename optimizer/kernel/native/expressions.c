@@ -59,9 +59,8 @@ static bool copies(struct name *name)
                      (symbol->length < 10 || memcmp(symbol->at, "__builtin_", 10) != 0) &&
                      is_memory_function(symbol))
                 found = true;
-            else if (symbol->name != NULL && symbol->name != name &&
-                     symbol->name->what == N_OBJECT)
-                found = copies(symbol->name);
+            else if (is_object(symbol) && name_of(symbol) != name)
+                found = copies(name_of(symbol));
         }
     }
     name->copies = found ? 1 : -1;
@@ -300,8 +299,8 @@ static struct type *parse_primary(void)
         symbol->is_public |= local->type->shape == S_FUNCTION && !at('('); /* its address may be kept */
         return local->type;
     }
-    if (symbol->name != NULL) {
-        struct name *name = symbol->name;
+    struct name *name = name_of(symbol);
+    if (name != NULL) {
         if (name->what == N_TYPEDEF)
             odd("type in an expression", p);
         struct type *type = resolve(name);
@@ -426,7 +425,7 @@ struct type *parse_unary(void)
     if (is_identifier(p) && tokens[p + 1].punct == '(') {
         struct symbol *symbol = tokens[p].symbol;
         if (!(frame != 0 && symbol->local != NULL && symbol->local->frame == frame))
-            called = symbol->name;
+            called = name_of(symbol);
     }
     return parse_postfix(parse_primary(), called);
 }
@@ -711,8 +710,8 @@ static void parse_local_declaration(void)
             bind_name(symbol, N_OBJECT, type);
         } else {
             if (type->shape == S_FUNCTION || found.is_extern) {
-                if (symbol->name != NULL && symbol->name->what == N_OBJECT)
-                    reach(symbol->name); /* the same as the one of file scope */
+                if (is_object(symbol))
+                    reach(name_of(symbol)); /* the same as the one of file scope */
             }
             note_visibility(symbol, &found, type, start);
             if (type->shape != S_FUNCTION)

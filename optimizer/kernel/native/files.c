@@ -12,9 +12,15 @@
 
 #include "preprocess.h"
 
+struct header { /* what a name in an #include finds */
+    u32 looked_in;     /* the unit that looked last */
+    struct file *file; /* NULL: nothing */
+};
+
 struct search search;
 struct file *main_file;
 bool is_outdated;
+u32 unchanged_since;
 
 static struct file **listed;
 static u32 listed_count, listed_room;
@@ -83,6 +89,7 @@ static struct file *file_at(const char *path, u32 length)
         const char *slash = strrchr(file->path, '/');
         file->folder = slash ? (u32)(slash - file->path) + 1 : 0;
         file->is_missing = true;
+        file->use = busy(sizeof *file->use);
     }
     return symbol->file;
 }
@@ -91,10 +98,12 @@ static struct file *file_at(const char *path, u32 length)
 static bool is_folder(const char *path, size_t length)
 {
     struct file *folder = file_at(path, (u32)length);
-    if (folder->looked_in != unit_number) {
+    if (folder->use->looked_in != unit_number) {
         struct stat about;
-        folder->looked_in = unit_number;
-        folder->is_missing = !look(folder->path, &about) || !S_ISDIR(about.st_mode);
+        folder->use->looked_in = unit_number;
+        bool is_missing = !look(folder->path, &about) || !S_ISDIR(about.st_mode);
+        if (folder->is_missing != is_missing)
+            folder->is_missing = is_missing;
     }
     return !folder->is_missing;
 }
@@ -112,10 +121,11 @@ static bool is_unchanged(const struct file *file)
 struct file *open_file(const char *path, u32 length, bool is_system)
 {
     struct file *file = file_at(path, length);
-    if (file->looked_in == unit_number)
+    if (file->use->looked_in == unit_number)
         return file->is_missing ? NULL : file;
-    file->looked_in = unit_number;
-    if (!file->is_missing && !is_unchanged(file)) {
+    bool is_known = unchanged_since != 0 && file->use->looked_in >= unchanged_since;
+    file->use->looked_in = unit_number;
+    if (!file->is_missing && !is_known && !is_unchanged(file)) {
         if (file->stretches != NULL) {
             is_outdated = true;
             cannot("it changed while others were compiled", path, length);
@@ -123,13 +133,15 @@ struct file *open_file(const char *path, u32 length, bool is_system)
         file->is_missing = true; /* nothing of it was remembered: it is just another one */
         file->guard = NULL;
     }
-    if (file->is_missing) {
+    if (file->is_missing && read_whole(file->path, file)) {
+        file->is_missing = false;
         file->is_system = is_system;
-        file->is_missing = !read_whole(file->path, file);
-    } else if (file->is_system != is_system) {
-        cannot("a header of two kinds", path, length);
     }
-    return file->is_missing ? NULL : file;
+    if (file->is_missing)
+        return NULL;
+    if (file->is_system != is_system)
+        cannot("a header of two kinds", path, length);
+    return file;
 }
 
 /* A text that is no file's, as one; the same for the same text, which lasts. */
@@ -144,8 +156,7 @@ struct file *text_file(const char *name, const char *text)
         one = one->next;
     if (one == NULL) {
         one = arena(sizeof *one);
-        *one = (struct text_file){{.path = name, .at = text, .end = text + strlen(text),
-                                   .is_listed = true}, all};
+        *one = (struct text_file){{.path = name, .at = text, .end = text + strlen(text)}, all};
         all = one;
     }
     return &one->file;
@@ -195,21 +206,23 @@ struct file *find_header(const char *name, u32 length, bool quoted, const struct
     if (found != NULL || put >= (int)sizeof key)
         return found;
     struct symbol *known = intern_kept(key, (u32)put);
-    if (known->looked_in != unit_number) {
-        known->looked_in = unit_number;
+    if (known->header == NULL)
+        known->header = busy(sizeof *known->header);
+    if (known->header->looked_in != unit_number) {
+        known->header->looked_in = unit_number;
         found = first_in(search.bracket, name, length, false);
         if (found == NULL)
             found = first_in(search.system, name, length, true);
-        known->file = found;
+        known->header->file = found;
     }
-    return known->file;
+    return known->header->file;
 }
 
 void list_header(struct file *file)
 {
-    if (file->is_listed || file->is_system)
+    if (file->use == NULL || file->use->listed_in == unit_number || file->is_system)
         return;
-    file->is_listed = true;
+    file->use->listed_in = unit_number;
     if (listed_count == listed_room) {
         listed_room = listed_room ? listed_room * 2 : 1024;
         listed = grown(listed, listed_room * sizeof *listed);
@@ -219,8 +232,6 @@ void list_header(struct file *file)
 
 void forget_listed(void)
 {
-    for (u32 i = 0; i < listed_count; i++)
-        listed[i]->is_listed = false;
     listed_count = 0;
 }
 

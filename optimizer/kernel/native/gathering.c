@@ -60,6 +60,7 @@ void forget_segments(void)
 {
     segment_count = span_count = borrowed = own_counted = 0;
     *unread = 0;
+    gathering++;
 }
 
 /* Whether the tokens are items, all of them whole; those are `items` then. If not, `unread` says why. */
@@ -90,9 +91,9 @@ static bool is_numbered(const struct loan *loan, const struct symbol *symbol)
     return false;
 }
 
-static bool has_numbered_names(const struct loan *loan)
+static bool has_numbered_names(const struct loan *loan, const struct item *item)
 {
-    for (const struct item *item = loan->items; item != NULL; item = item->next) {
+    for (; item != NULL; item = item->next) {
         for (const struct declared *one = item->names; one != NULL; one = one->next)
             if (is_numbered(loan, one->symbol))
                 return true;
@@ -107,7 +108,9 @@ void look_over_loan(struct loan *loan)
 {
     u32 end = loan->first + loan->token_count;
     loan->reads_files = has_file_reading(loan->first, end);
-    loan->is_whole = are_items(loan->first, end, &loan->items) && !has_numbered_names(loan);
+    struct item *items;
+    if (are_items(loan->first, end, &items) && !has_numbered_names(loan, items))
+        loan->contents = list_contents(items);
 }
 
 /* Gives a token the number that it has in this unit. */
@@ -133,16 +136,17 @@ static void renumber_all(const struct span *span, u32 first)
         renumber(&tokens[first + span->loan->numbers[i].token], &span->loan->numbers[i], span->counter);
 }
 
-static void add_segment(u32 from, u32 to, struct item *items, bool reads_files)
+static void add_segment(u32 from, u32 to, struct contents *contents, bool reads_files)
 {
     if (segment_count == segment_room) {
         segment_room = segment_room ? segment_room * 2 : 4096;
         segments = grown(segments, segment_room * sizeof *segments);
     }
     const struct segment *last = segment_count ? &segments[segment_count - 1] : NULL;
-    segments[segment_count] =
-        (struct segment){from, to, last == NULL ? 0 : last->place + last->to - last->from, items, reads_files};
-    segment_count++;
+    if (contents != NULL)
+        *contents->lent = (struct lent){gathering, segment_count};
+    segments[segment_count++] =
+        (struct segment){from, to, last == NULL ? 0 : last->place + last->to - last->from, contents, reads_files};
 }
 
 /* Where a token stands in the unit. */
@@ -170,7 +174,7 @@ static bool close_row(struct row *row)
     if (last->kind != T_PUNCT || (last->punct != ';' && last->punct != '}') ||
         !are_items(row->from, row->to, &items))
         return false;
-    add_segment(row->from, row->to, items, has_file_reading(row->from, row->to));
+    add_segment(row->from, row->to, list_contents(items), has_file_reading(row->from, row->to));
     row->from = row->to;
     return true;
 }
@@ -212,10 +216,9 @@ void gather_tokens(void)
             continue;
         }
         bool is_closed = close_row(&row);
-        if (is_closed && loan->is_whole && loan->lent_to != unit_number) {
-            loan->lent_to = unit_number;
+        if (is_closed && loan->contents != NULL && loan->contents->lent->to != gathering) {
             renumber_all(span, loan->first);
-            add_segment(loan->first, loan->first + loan->token_count, loan->items, loan->reads_files);
+            add_segment(loan->first, loan->first + loan->token_count, loan->contents, loan->reads_files);
             continue;
         }
         begin_row(&row, token_count); /* a copy: what is kept may be in the unit twice */

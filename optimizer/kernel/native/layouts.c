@@ -102,7 +102,7 @@ static i64 read_unary(void)
         p++;
         if (one == W_SIZEOF || one == W_ALIGNOF)
             return read_extent(one == W_ALIGNOF);
-        struct name *name = token->symbol->name;
+        struct name *name = name_of(token->symbol);
         bool is_constant = one == W_NONE && name != NULL && name->what == N_CONSTANT;
         return is_constant && is_valued(name->enumeration) ? small(name->value) : give_in();
     }
@@ -241,7 +241,7 @@ static bool is_valued(struct enumeration *enumeration)
     bool is_known = enumeration->tail == stop + 1 && /* no attributes */
                     enumeration->body <= enumeration->head + 2;
     for (u32 i = enumeration->body + 1; i < stop && is_known;) {
-        struct name *name = tokens[i].symbol->name;
+        struct name *name = name_of(tokens[i].symbol);
         u32 end = end_of_constant(++i, stop);
         if (i < end) {
             bool is_minus = tokens[i].punct == '=' && tokens[i + 1].punct == '-';

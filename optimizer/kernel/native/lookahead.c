@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -60,7 +61,7 @@ static struct moment *moment_of(const char *path, u32 length)
     struct symbol *name = intern_kept(path, length);
     if (name->moment == NULL) {
         char whole[4096];
-        name->moment = arena(sizeof *name->moment);
+        name->moment = busy(sizeof *name->moment);
         snprintf(whole, sizeof whole, "%.*s", (int)length, path);
         name->moment->changed = changed_at(whole);
     }
@@ -276,13 +277,19 @@ static void forget_recipe(struct recipe *recipe)
     free(recipe->headers);
 }
 
+/* Where kbuild's description of an object is. */
+static void describe(const char *object, char path[4096])
+{
+    const char *slash = strrchr(object, '/');
+    int folder = slash == NULL ? 0 : (int)(slash - object) + 1;
+    snprintf(path, 4096, "%.*s.%s.cmd", folder, object, object + folder);
+}
+
 bool is_new_command(const char *object, char **argv)
 {
     struct recipe recipe = {0};
     char path[4096];
-    const char *slash = strrchr(object, '/');
-    int folder = slash == NULL ? 0 : (int)(slash - object) + 1;
-    snprintf(path, sizeof path, "%.*s.%s.cmd", folder, object, object + folder);
+    describe(object, path);
     bool is_new = false;
     if (read_recipe(path, &recipe)) {
         char **before = recipe.argv;
@@ -319,10 +326,12 @@ static bool is_in_use(const char *object)
     return memmem(names.at, names.length, line, (size_t)length) != NULL;
 }
 
-static void (*propose)(const struct recipe *recipe);
+static char **objects; /* that there are descriptions of */
+static u32 object_count, object_room;
+static u32 *object_next; /* for all that look */
 
 /* A path that may be ".../.x.o.cmd", of the object ".../x.o". */
-static int look_at(const char *path, const struct stat *about, int kind, struct FTW *where)
+static int find_object(const char *path, const struct stat *about, int kind, struct FTW *where)
 {
     static const char *const not_ours[] = {"./scripts", "./tools", "./include"};
     (void)about;
@@ -331,23 +340,34 @@ static int look_at(const char *path, const struct stat *about, int kind, struct 
             if (strcmp(path, not_ours[i]) == 0)
                 return FTW_SKIP_SUBTREE;
     size_t length = strlen(path), folder = (size_t)where->base;
-    char object[4096];
-    if (kind != FTW_F || path[folder] != '.' || length < folder + 8 || length >= sizeof object ||
+    if (kind != FTW_F || path[folder] != '.' || length < folder + 8 || length >= 4096 ||
         strcmp(path + length - 6, ".o.cmd") != 0)
         return FTW_CONTINUE;
-    snprintf(object, sizeof object, "%.*s%.*s", (int)(folder - 2), path + 2,
-             (int)(length - folder - 5), path + folder + 1);
-    struct recipe recipe = {.object = object, .path = path,
-                            .made = changed_at(object)};
-    if (recipe.made > 0 && is_in_use(object) && read_recipe(path, &recipe) && recipe.is_outdated &&
-        !recipe.is_makes)
-        propose(&recipe);
-    forget_recipe(&recipe);
+    if (object_count == object_room)
+        objects = grown(objects, (object_room = object_room ? object_room * 2 : 2048) * sizeof *objects);
+    char *object = objects[object_count++] = copy(path + 2);
+    snprintf(object + folder - 2, length - folder, "%.*s", (int)(length - folder - 5), path + folder + 1);
     return FTW_CONTINUE;
 }
 
-void look_ahead(void (*to)(const struct recipe *recipe))
+bool find_objects(void)
 {
-    propose = to;
-    nftw(".", look_at, 16, FTW_PHYS | FTW_ACTIONRETVAL);
+    object_next = mmap(NULL, sizeof *object_next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return object_next != MAP_FAILED && nftw(".", find_object, 16, FTW_PHYS | FTW_ACTIONRETVAL) == 0;
+}
+
+void look_ahead(void (*propose)(const struct recipe *recipe), u32 most)
+{
+    /* A header that changes from here on is newer than what is kept, which make sees. */
+    unchanged_since = unit_number + 1;
+    for (u32 i; most > 0 && (i = __atomic_fetch_add(object_next, 1, __ATOMIC_RELAXED)) < object_count; most--) {
+        char path[4096];
+        describe(objects[i], path);
+        struct recipe recipe = {.object = objects[i], .path = path, .made = changed_at(objects[i])};
+        if (recipe.made > 0 && is_in_use(objects[i]) && read_recipe(path, &recipe) && recipe.is_outdated &&
+            !recipe.is_makes)
+            propose(&recipe);
+        forget_recipe(&recipe);
+    }
+    unchanged_since = 0;
 }

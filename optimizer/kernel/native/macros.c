@@ -38,14 +38,18 @@ static void push(struct macro *macro, const struct piece *at, u32 count, const c
     if (depth > 5000)
         cannot("macros too deep", "", 0);
     lists[++depth] = (struct list){macro, at, at + count, where, false, NULL};
-    if (macro != NULL)
-        macro->disabled = true;
+}
+
+static bool is_disabled(const struct macro *macro)
+{
+    for (u32 i = depth; i > 0; i--)
+        if (lists[i].macro == macro)
+            return true;
+    return false;
 }
 
 static void pop(void)
 {
-    if (lists[depth].macro != NULL)
-        lists[depth].macro->disabled = false;
     free(lists[depth].owned);
     depth--;
 }
@@ -239,7 +243,7 @@ void define_option(const char *option)
 void undefine_text(const char *name)
 {
     struct symbol *symbol = intern_kept(name, (u32)strlen(name));
-    if (symbol->macro != NULL && symbol->macro->builtin)
+    if (symbol->meaning->macro != NULL && symbol->meaning->macro->builtin)
         cannot("a builtin macro is undefined", name, strlen(name));
     set_macro(symbol, NULL);
 }
@@ -690,11 +694,11 @@ struct piece next_piece(void)
             count_in_stretch(&piece);
         if (piece.kind != T_IDENT || macro_of(piece.symbol) == NULL || piece.flags & F_NO_EXPAND)
             return piece;
-        if (piece.symbol->macro->disabled) {
+        if (is_disabled(piece.symbol->meaning->macro)) {
             piece.flags |= F_NO_EXPAND;
             return piece;
         }
-        if (prevent_expansion || !enter(piece.symbol->macro, &piece))
+        if (prevent_expansion || !enter(piece.symbol->meaning->macro, &piece))
             return piece;
         if (!in_directive)
             return padding(&piece);

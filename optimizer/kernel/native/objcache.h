@@ -132,8 +132,12 @@ struct recipe {
     uint32_t header_count;
 };
 
-/* Tells of every object in the working directory that make finds outdated for options alone. */
-void look_ahead(void (*to)(const struct recipe *recipe));
+/* Finds the objects in the working directory. False: there is to be no look. */
+bool find_objects(void);
+
+/* Proposes those of them that make finds outdated for options alone, after having looked at so many at
+ * most. Of processes that share the objects that were found, each gets others. */
+void look_ahead(void (*propose)(const struct recipe *recipe), uint32_t most);
 
 /* Whether kbuild called the compiler otherwise when it made this object. */
 bool is_new_command(const char *object, char **argv);

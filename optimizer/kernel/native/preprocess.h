@@ -40,7 +40,6 @@ enum builtin {
 struct macro {
     enum builtin builtin;
     bool takes_arguments, is_variadic, is_odd;
-    bool disabled; /* it is being expanded */
     u32 parameters;
     struct piece *body;
     u32 count;
@@ -52,13 +51,18 @@ struct version { /* of a file on the disk */
     u64 inode, bytes, seconds, nanoseconds;
 };
 
+struct use { /* of a file: the unit that did so last */
+    u32 looked_in; /* it looked whether the file is still the same */
+    u32 listed_in; /* it has the file in its list of headers */
+};
+
 struct file {
     const char *path; /* as the compiler would spell it */
     u32 folder;       /* length of the path up to the last slash, the slash included */
     const char *at, *end;
-    bool is_missing, is_listed, is_system;
+    bool is_missing, is_system;
     struct symbol *guard; /* the whole file counts only while this is no macro */
-    u32 looked_in;        /* which unit looked last whether it is still the same */
+    struct use *use;      /* NULL: it is no file's text */
     struct version version;
     struct stretch *stretches; /* what is remembered of it */
 };
@@ -106,20 +110,21 @@ const char *skip_white(const char *at);
 /* What a name is defined as now, NULL for nothing. */
 static inline struct macro *macro_of(struct symbol *symbol)
 {
-    if (recording != 0 && symbol->asked != recording)
+    if (recording != 0 && symbol->meaning->asked != recording)
         ask_macro(symbol, false);
-    return symbol->macro;
+    return symbol->meaning->macro;
 }
 
 static inline bool is_macro(struct symbol *symbol)
 {
-    if (recording != 0 && symbol->asked_whether != recording && symbol->asked != recording)
+    if (recording != 0 && symbol->meaning->asked_whether != recording && symbol->meaning->asked != recording)
         ask_macro(symbol, true);
-    return symbol->macro != NULL;
+    return symbol->meaning->macro != NULL;
 }
 
 /* files.c: where headers are */
 extern struct file *main_file;
+extern u32 unchanged_since; /* files are taken to be, that a unit from that one on has looked at; 0: none are */
 extern bool is_outdated; /* a file that was read is another now: all that is remembered may be wrong */
 struct search {
     const char **quote, **bracket; /* folders, ended by NULL; the quote's come first */

@@ -58,8 +58,8 @@ static void mark_item(struct item *item)
                 while (text < end && (class_of[(unsigned char)*text] & 3))
                     text++;
                 struct symbol *symbol = intern(start, (u32)(text - start));
-                if (symbol->name != NULL && symbol->name->what == N_OBJECT)
-                    reach(symbol->name);
+                if (is_object(symbol))
+                    reach(name_of(symbol));
             }
         }
         return;
@@ -83,9 +83,9 @@ static void mark_item(struct item *item)
             else
                 parse_attributes();
         }
-        if (symbol == NULL || symbol->name == NULL)
+        if (symbol == NULL || name_of(symbol) == NULL)
             odd("declarator", p);
-        reach(symbol->name); /* its other declarations have attributes of their own */
+        reach(name_of(symbol)); /* its other declarations have attributes of their own */
         if (found.is_typedef) {
             /* Its own size counts only where it is used. */
         } else if (type->shape == S_FUNCTION) {
@@ -150,16 +150,16 @@ const char *reduce_unit(struct text *reduced)
         return why;
     if (why_not_gathered() != NULL)
         return why_not_gathered();
-    EACH_ITEM (item)
-        link_item(item);
+    for (const struct segment *segment = segments; segment < segments + segment_count; segment++)
+        check_type_names(segment->contents);
     marking = true;
-    EACH_ITEM (item)
-        if (item->is_root)
-            reach_item(item);
+    for (const struct segment *segment = segments; segment < segments + segment_count; segment++)
+        for (struct item *root = segment->contents->roots; root != NULL; root = root->next_root)
+            reach_item(root);
     for (size_t i = 0; i < known_function_count; i++) {
         struct symbol *symbol = intern(known_functions[i], (u32)strlen(known_functions[i]));
-        if (symbol->name != NULL && symbol->name->what == N_OBJECT)
-            reach(symbol->name);
+        if (is_object(symbol))
+            reach(name_of(symbol));
     }
     work_off();
     write_compared(reduced);

@@ -36,7 +36,8 @@
 #define SERVER "MEMTOTAL_SERVER" /* the name of its socket, for the stand-ins */
 #define MOST_UNITS 256           /* at a time */
 #define MOST_BYTES (1u << 30)    /* kept by one reader */
-#define MOST_LOOKS 3             /* ahead, at a time */
+#define MOST_LOOKS 2             /* ahead, at a time, of one that looks */
+#define LOOKS_ALONE 64           /* before there is a second one, which then knows most headers already */
 #define MOST_FAILURES 3          /* of readers: then everybody works for himself */
 #define ALONE (-1)               /* for an exit code: do it yourself */
 #define STANDARD_FILES 3
@@ -236,6 +237,17 @@ static void count_child(pid_t child, int peer)
 
 static sigset_t nothing_blocked; /* the end of a child interrupts a wait with these */
 
+static void woken(int signal)
+{
+    (void)signal;
+}
+
+static void catch_ends(void)
+{
+    struct sigaction action = {.sa_handler = woken};
+    sigaction(SIGCHLD, &action, NULL);
+}
+
 static void wait_for_children(unsigned left)
 {
     while (collect_children(), running_count > left)
@@ -258,6 +270,7 @@ static void consider(const struct recipe *recipe)
 }
 
 static bool has_looked; /* this reader or the one before it */
+static bool is_parallel; /* make runs more than one recipe at a time */
 
 /* To be called before the first of the kernel's own objects: then most headers are made, and those made
  * later are newer than what is kept here. Where its command is another than before, so are probably all
@@ -268,9 +281,20 @@ static void look_ahead_once(char **argv)
     if (object == NULL || starts(object, "scripts/") || starts(object, "tools/"))
         return;
     has_looked = true;
-    if (!is_new_command(object, argv))
-        look_ahead(consider);
+    if (is_new_command(object, argv) || !find_objects())
+        return;
+    look_ahead(consider, LOOKS_ALONE);
+    pid_t other = is_parallel ? begin_child() : -1;
+    if (other == 0) {
+        running_count = 0; /* those are the reader's */
+        catch_ends();
+    }
+    look_ahead(consider, UINT32_MAX);
     wait_for_children(0);
+    if (other == 0)
+        _exit(0);
+    while (other > 0 && waitpid(other, NULL, 0) < 0 && errno == EINTR)
+        ;
 }
 
 /* Preprocesses a unit here, and does the rest in a child. */
@@ -304,20 +328,14 @@ static void take_call(int peer)
         answer(peer, ALONE);
 }
 
-static void woken(int signal)
-{
-    (void)signal; /* a child has ended: the wait for calls is interrupted */
-}
-
 static _Noreturn void read_units(int door)
 {
     sigset_t child;
-    struct sigaction action = {.sa_handler = woken};
     sigemptyset(&nothing_blocked);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
-    sigaction(SIGCHLD, &action, NULL);
+    catch_ends();
     remember_headers();
     for (;;) {
         collect_children();
@@ -398,6 +416,8 @@ int serve(char **argv)
         unsetenv(SERVER);
     signal(SIGTERM, SIG_IGN); /* it is for make, which tidies up and ends */
     signal(SIGINT, SIG_IGN);
+    for (char **word = argv; *word != NULL; word++)
+        is_parallel |= starts(*word, "-j") && strcmp(*word, "-j1") != 0;
     pid_t make = start(run_make, argv);
     if (make < 0) {
         perror("memtotal: make cannot be started");

@@ -19,13 +19,13 @@
 
 #define MOST_OUTCOMES 12 /* of one stretch: each is looked at before the lines are read */
 
-struct question { /* what a macro was before the stretch */
-    struct symbol *symbol;
+struct question { /* what a name meant before the stretch */
+    const struct meaning *meaning;
     struct macro *macro; /* NULL: none; any_macro: it mattered only that there was one */
 };
 
 struct change { /* a #define or #undef */
-    struct symbol *symbol;
+    struct meaning *meaning;
     struct macro *macro;
 };
 
@@ -79,10 +79,17 @@ static struct number *numbers;
 static u32 number_count, number_room;
 static struct symbol **prefixes;
 static u32 prefix_count, prefix_room;
-static struct symbol **defined; /* in this unit */
+static struct meaning **defined; /* in this unit */
 static u32 defined_count, defined_room;
 
 /* --- what is asked and changed */
+
+static struct meaning *own_meaning(struct symbol *symbol)
+{
+    if (symbol->meaning == &no_meaning)
+        symbol->meaning = busy(sizeof *symbol->meaning);
+    return symbol->meaning;
+}
 
 void ask_macro(struct symbol *symbol, bool only_whether)
 {
@@ -90,36 +97,38 @@ void ask_macro(struct symbol *symbol, bool only_whether)
         question_room = question_room ? question_room * 2 : 1024;
         questions = grown(questions, question_room * sizeof *questions);
     }
-    bool is_any = only_whether && symbol->macro != NULL && !symbol->macro->builtin;
-    questions[question_count++] = (struct question){symbol, is_any ? &any_macro : symbol->macro};
-    symbol->asked_whether = recording;
+    struct meaning *meaning = own_meaning(symbol);
+    bool is_any = only_whether && meaning->macro != NULL && !meaning->macro->builtin;
+    questions[question_count++] = (struct question){meaning, is_any ? &any_macro : meaning->macro};
+    meaning->asked_whether = recording;
     if (!is_any)
-        symbol->asked = recording;
+        meaning->asked = recording;
 }
 
-static void change(struct symbol *symbol, struct macro *macro)
+static void change(struct meaning *meaning, struct macro *macro)
 {
-    symbol->macro = macro;
+    meaning->macro = macro;
     if (macro == NULL)
         return;
     if (defined_count == defined_room) {
         defined_room = defined_room ? defined_room * 2 : 1u << 15;
         defined = grown(defined, defined_room * sizeof *defined);
     }
-    defined[defined_count++] = symbol;
+    defined[defined_count++] = meaning;
 }
 
 void set_macro(struct symbol *symbol, struct macro *macro)
 {
-    change(symbol, macro);
+    struct meaning *meaning = own_meaning(symbol);
+    change(meaning, macro);
     if (recording == 0)
         return;
     if (change_count == change_room) {
         change_room = change_room ? change_room * 2 : 1024;
         changes = grown(changes, change_room * sizeof *changes);
     }
-    changes[change_count++] = (struct change){symbol, macro};
-    symbol->asked = symbol->asked_whether = recording; /* from here on it is the stretch's own */
+    changes[change_count++] = (struct change){meaning, macro};
+    meaning->asked = meaning->asked_whether = recording; /* from here on it is the stretch's own */
 }
 
 void forget_macros(void)
@@ -189,7 +198,7 @@ static bool is_as_before(const struct outcome *outcome)
         if (outcome->prefixes[i]->is_prefix)
             return false;
     for (u32 i = 0; i < outcome->question_count; i++) {
-        const struct macro *macro = outcome->questions[i].symbol->macro;
+        const struct macro *macro = outcome->questions[i].meaning->macro;
         const struct macro *before = outcome->questions[i].macro;
         if (before == &any_macro ? macro == NULL || macro->builtin : macro != before)
             return false;
@@ -203,7 +212,7 @@ static void give(struct outcome *outcome)
     borrow_tokens(&outcome->loan, counter);
     counter += outcome->steps;
     for (u32 i = 0; i < outcome->change_count; i++)
-        change(outcome->changes[i].symbol, outcome->changes[i].macro);
+        change(outcome->changes[i].meaning, outcome->changes[i].macro);
     for (u32 i = 0; i < standing->count; i++)
         conditions[input->conditions + i] = standing->open[i];
     condition_count = input->conditions + standing->count;
@@ -236,9 +245,11 @@ void begin_stretch(void)
         struct outcome *one = *place;
         if (!is_as_before(one))
             continue;
-        *place = one->next;
-        one->next = stretch->outcomes;
-        stretch->outcomes = one;
+        if (one != stretch->outcomes) {
+            *place = one->next;
+            one->next = stretch->outcomes;
+            stretch->outcomes = one;
+        }
         give(one);
         return;
     }

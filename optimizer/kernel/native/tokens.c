@@ -12,6 +12,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #define LARGE_PAGE (2u << 20)
 
 size_t arena_bytes;
@@ -38,6 +41,13 @@ static size_t whole_pages(size_t bytes)
     return (bytes + LARGE_PAGE - 1) & ~(size_t)(LARGE_PAGE - 1);
 }
 
+/* A large page that was written while children shared it is in small pages since: one page again, when it
+ * is full. Then it takes one step instead of 512 to begin a child, and to end it. */
+static void collapse(void *full)
+{
+    madvise(full, LARGE_PAGE, MADV_COLLAPSE); /* an old kernel cannot */
+}
+
 struct pool {
     char *at, *end;
 };
@@ -47,6 +57,8 @@ static void *take(struct pool *pool, size_t bytes)
     bytes = (bytes + 7) & ~(size_t)7;
     if ((size_t)(pool->end - pool->at) < bytes) {
         size_t block = whole_pages(bytes);
+        if (pool->end != NULL)
+            collapse(pool->end - LARGE_PAGE);
         pool->at = pages(block);
         /* All of it at once, also where pages are small; an old kernel that cannot gives them one
          * by one. */
@@ -73,11 +85,20 @@ void *lasting(size_t bytes)
     return take(&pool, bytes);
 }
 
+/* Where the server writes first while a child shares the memory, the page is copied: what each unit writes
+ * is together, or it would be a thousand pages a unit. */
+void *busy(size_t bytes)
+{
+    static struct pool pool;
+    return take(&pool, bytes);
+}
+
 jmp_buf give_up;
 char why[400];
 
 #define SYMBOLS (1u << 18)
 static struct symbol *symbols[SYMBOLS];
+struct meaning no_meaning;
 struct token *tokens;
 u32 token_count;
 
@@ -87,7 +108,7 @@ u32 token_count;
 #define ALL_TOKENS (1u << 26)
 #define TOKENS_AT_A_TIME (LARGE_PAGE / (u32)sizeof(struct token))
 
-static u32 kept_count, kept_room, unit_room;
+static u32 kept_count, kept_room, kept_full, unit_room;
 
 static const struct {
     const char *text;
@@ -162,6 +183,7 @@ struct symbol *intern(const char *at, u32 length)
     new->at = at;
     new->length = length;
     new->hash = hash;
+    new->meaning = &no_meaning;
     new->next = *place;
     *place = new;
     return new;
@@ -186,6 +208,10 @@ unsigned char class_of[256]; /* 1: starts an identifier, 2: digit, 4: white spac
 
 void prepare(void)
 {
+    static bool is_prepared;
+    if (is_prepared)
+        return;
+    is_prepared = true;
     for (int c = 'a'; c <= 'z'; c++)
         class_of[c] = class_of[c - 'a' + 'A'] = 1;
     class_of['_'] = class_of['$'] = 1;
@@ -257,6 +283,8 @@ u32 keep_tokens(u32 from)
     memcpy(tokens + first, tokens + from, count * sizeof *tokens);
     tokens[first + count].kind = T_END;
     kept_count = first + count;
+    for (; kept_full + TOKENS_AT_A_TIME <= kept_count; kept_full += TOKENS_AT_A_TIME)
+        collapse(tokens + kept_full);
     return first;
 }
 

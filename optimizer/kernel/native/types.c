@@ -200,8 +200,8 @@ void parse_attributes(void)
         for (u32 i = p + 2; i < stop; i++) {
             if (tokens[i].kind == T_STRING && names_strings && marking) {
                 struct symbol *symbol = intern(tokens[i].at + 1, tokens[i].length - 2);
-                if (symbol->name != NULL)
-                    reach(symbol->name);
+                if (name_of(symbol) != NULL)
+                    reach(name_of(symbol));
             }
             if (tokens[i].kind != T_IDENT)
                 continue;
@@ -228,8 +228,8 @@ void parse_attributes(void)
                              is(symbol, "weakref") || is(symbol, "ifunc") ||
                              is(symbol, "__ifunc__") || is(symbol, "__weakref__");
             looks_up_names |= names_strings;
-            if (symbol->name != NULL && marking)
-                reach(symbol->name);
+            if (name_of(symbol) != NULL && marking)
+                reach(name_of(symbol));
             if ((symbol->word == W_STRUCT || symbol->word == W_UNION) &&
                 word_at(i - 2) != W_SIZEOF && word_at(i - 2) != W_ALIGNOF)
                 odd("type in an attribute", i);
@@ -267,17 +267,14 @@ static struct record *find_record(struct symbol *symbol)
 {
     if (frame != 0 && symbol->local_tag != NULL && symbol->local_tag->frame == frame)
         return symbol->local_tag->record;
-    if (symbol->tag == NULL) {
-        symbol->tag = arena(sizeof *symbol->tag);
-        symbol->tag->symbol = symbol;
-    }
-    if (symbol->tag->record == NULL) {
-        if (symbol->tag->enumeration != NULL)
+    struct tag *tag = own_tag(symbol);
+    if (tag->record == NULL) {
+        if (tag->enumeration != NULL)
             return NULL;
-        symbol->tag->record = arena(sizeof *symbol->tag->record);
-        symbol->tag->record->tag = symbol;
+        tag->record = arena(sizeof *tag->record);
+        tag->record->tag = symbol;
     }
-    return symbol->tag->record;
+    return tag->record;
 }
 
 static void bind_tag(struct symbol *symbol, struct record *record)
@@ -329,9 +326,9 @@ static struct type *parse_tagged(bool *is_defined)
                 p++;
             }
             parse_attributes();
-        } else if (symbol != NULL && symbol->tag != NULL && symbol->tag->enumeration != NULL) {
-            type->enumeration = symbol->tag->enumeration;
-            reach_enumeration(symbol->tag->enumeration);
+        } else if (symbol != NULL && tag_of(symbol) != NULL && tag_of(symbol)->enumeration != NULL) {
+            type->enumeration = tag_of(symbol)->enumeration;
+            reach_enumeration(tag_of(symbol)->enumeration);
         }
         return type;
     }
@@ -354,7 +351,7 @@ static struct type *parse_tagged(bool *is_defined)
             record->tail = p;
             parse_record(record);
         } else if (frame != 0 && symbol != NULL && record->tag == symbol &&
-                   (symbol->tag == NULL || symbol->tag->record != record)) {
+                   (tag_of(symbol) == NULL || tag_of(symbol)->record != record)) {
             bind_tag(symbol, record); /* a function's own, looked at again */
         }
         for (u32 i = 0; marking && record->is_local && i < record->unit_count; i++)
@@ -431,8 +428,8 @@ struct type *parse_specifiers(struct specifiers *found)
             if (frame != 0 && symbol->local != NULL && symbol->local->frame == frame) {
                 type = symbol->local->type;
             } else {
-                type = resolve(symbol->name);
-                reach(symbol->name);
+                type = resolve(name_of(symbol));
+                reach(name_of(symbol));
             }
             p++;
         } else {

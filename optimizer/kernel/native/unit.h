@@ -24,23 +24,29 @@ enum word {
     W_BREAK, W_CONTINUE, W_LABEL, W_ODD,
 };
 
+struct meaning { /* of a name to the preprocessor, in the unit */
+    struct macro *macro;      /* NULL: none */
+    u32 asked, asked_whether; /* stretches.c: which stretch did so last */
+};
+
 struct symbol {
     const char *at;
     u32 length, hash;
     enum word word;
     u32 basic; /* kind bit of a basic type's word */
-    u32 asked, asked_whether; /* stretches.c: which stretch did so last */
-    u32 looked_in;            /* files.c: which unit looked last for the header of that name */
-    bool is_prefix;           /* some macro's name, at any time, was this and a number */
+    bool is_prefix; /* some macro's name, at any time, was this and a number */
     struct symbol *next;
-    struct name *name;   /* ordinary identifier of file scope */
-    struct tag *tag;     /* structure, union or enumeration of file scope */
+    u32 listed_in, linked_in; /* linking.c: by which list; in which unit */
+    struct source *sources;   /* what may declare it at file scope */
+    struct name *name;   /* ordinary identifier of file scope: name_of() */
+    struct tag *tag;     /* structure, union or enumeration of file scope: tag_of() */
     struct local *local; /* innermost ordinary identifier of a block */
     struct tag *local_tag;
-    struct macro *macro;
+    struct meaning *meaning;   /* no_meaning, until there is one */
     struct macro *definitions; /* all that there have been, the last one first */
-    struct file *file;   /* a path's */
-    struct moment *moment; /* lookahead.c: a path's */
+    struct file *file;         /* a path's */
+    struct header *header;     /* files.c: the name's in an #include */
+    struct moment *moment;     /* lookahead.c: a path's */
     bool is_private, is_public; /* as a block's own name: whether no object has it, or one may */
     u32 place;                  /* writing.c: which of the private names, 0 without */
 };
@@ -65,17 +71,27 @@ struct loan {
     u32 first, token_count;
     const struct number *numbers;
     u32 number_count;
-    u32 lent_to;        /* which unit has them already */
-    bool is_whole;      /* they are items, each of them whole */
-    bool reads_files;   /* see reads_other_files() */
-    struct item *items; /* of one that is whole; those of a unit are its process's own copy */
+    bool reads_files; /* see reads_other_files() */
+    struct contents *contents; /* NULL: not all of them are whole declarations */
+};
+
+struct lent { /* which unit has tokens, and where */
+    u32 to;      /* see gathering */
+    u32 segment;
+};
+
+/* Of tokens that are whole declarations. Of those that are kept each process has its own copy. */
+struct contents {
+    struct item *items, *roots;
+    struct symbol **type_names; /* what stands where a type is to be, once each; ended by NULL */
+    struct lent *lent;
 };
 
 /* Tokens in a row, of which a unit is made in order. */
 struct segment {
     u32 from, to;
     u32 place; /* of the first one in the unit */
-    struct item *items;
+    struct contents *contents;
     bool reads_files;
 };
 
@@ -121,7 +137,7 @@ struct type {
 };
 
 struct item { /* one top-level declaration */
-    struct item *next;
+    struct item *next, *next_root;
     u32 start, end;
     u32 body;    /* index of the function's brace, 0 without */
     bool is_static, is_extern, is_inline, is_typedef, is_root, reached, gnu_inline, defines;
@@ -240,9 +256,11 @@ extern char why[400];
 extern struct token *tokens;
 extern unsigned char class_of[256];
 extern u32 token_count;
+extern struct meaning no_meaning; /* of names that never had one: not to be written */
 extern size_t arena_bytes; /* taken so far */
 void *arena(size_t bytes);
 void *lasting(size_t bytes); /* the same, of what is written once and never changed */
+void *busy(size_t bytes);    /* the same, of the little that is written for each unit */
 _Noreturn void odd(const char *what, u32 at);
 struct symbol *intern(const char *at, u32 length); /* of a text that lasts */
 struct symbol *intern_kept(const char *at, u32 length); /* of one that may not */
@@ -267,7 +285,7 @@ extern struct segment *segments;
 extern u32 segment_count;
 #define EACH_ITEM(item)                                                                                    \
     for (const struct segment *segment = segments; segment < segments + segment_count; segment++)         \
-        for (struct item *item = segment->items; item != NULL; item = item->next)
+        for (struct item *item = segment->contents->items; item != NULL; item = item->next)
 void look_over_loan(struct loan *loan);
 void borrow_tokens(struct loan *loan, u32 counter);
 u32 borrowed_tokens(void);
@@ -292,8 +310,35 @@ bool is_identifier(u32 i);
 u32 skip_attributes(u32 i);
 bool is_type_name(u32 i);
 struct item *scan_items(u32 from, u32 to);
-void link_item(struct item *item);
 u32 sectioned_variables(const struct item *item);
+
+/* linking.c: what names of file scope mean */
+
+extern u32 gathering; /* a number of its own for the tokens that are gathered now */
+struct contents *list_contents(struct item *items);
+void check_type_names(const struct contents *contents);
+void link_symbol(struct symbol *symbol);
+struct tag *own_tag(struct symbol *symbol); /* made when there is none */
+
+static inline struct name *name_of(struct symbol *symbol)
+{
+    if (symbol->linked_in != gathering)
+        link_symbol(symbol);
+    return symbol->name;
+}
+
+static inline bool is_object(struct symbol *symbol)
+{
+    const struct name *name = name_of(symbol);
+    return name != NULL && name->what == N_OBJECT;
+}
+
+static inline struct tag *tag_of(struct symbol *symbol)
+{
+    if (symbol->linked_in != gathering)
+        link_symbol(symbol);
+    return symbol->tag;
+}
 
 static inline bool at(char punct)
 {

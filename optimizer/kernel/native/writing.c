@@ -27,13 +27,10 @@ static void announce(u32 i)
     if (tokens[name].kind != T_IDENT)
         return;
     struct symbol *symbol = tokens[name].symbol;
-    if (symbol->tag == NULL) {
-        symbol->tag = arena(sizeof *symbol->tag);
-        symbol->tag->symbol = symbol;
-    }
-    if (symbol->tag->announced)
+    struct tag *tag = own_tag(symbol);
+    if (tag->announced)
         return;
-    symbol->tag->announced = true;
+    tag->announced = true;
     text_add(announced, tokens[i].at, tokens[i].length);
     text_add(announced, " ", 1);
     text_add(announced, symbol->at, symbol->length);
@@ -47,7 +44,7 @@ static u32 private_names;
 static bool put_private(struct symbol *symbol)
 {
     char place[16];
-    if (!symbol->is_private || symbol->is_public || symbol->name != NULL ||
+    if (!symbol->is_private || symbol->is_public || name_of(symbol) != NULL ||
         (class_of[(unsigned char)symbol->at[symbol->length - 1]] & 2) == 0)
         return false;
     if (symbol->place == 0)
