@@ -17,6 +17,7 @@ from pathlib import Path
 
 from optimizer.errors import MachineFault, UserError
 from optimizer.kernel import elf
+from optimizer.kernel.binutils import symbol_lister
 from optimizer.kernel.kconfig import config_digest
 from optimizer.kernel.objects import ObjectCounts, ObjectStore
 from optimizer.process import LOCK_NAME, Completed, Deadline, FolderLock, run_logged
@@ -70,7 +71,9 @@ class BuildTree:
         # else. Then it is not run again, a second a build: make itself has conf look the .config
         # over (syncconfig) when it is newer than what was made of it.
         self._heading: str | None = None
-        self._tools = _tools(settings.cross_compile, env)
+        self._variables = dict(settings.make_variables)
+        if "LLVM" not in self._variables:
+            self._variables.setdefault("NM", symbol_lister(settings.cross_compile, env))
         self._recover()
 
     @classmethod
@@ -292,7 +295,6 @@ class BuildTree:
             if on_line is not None:
                 on_line(line)
 
-        variables = {**self._tools, **self._settings.make_variables}
         argv = [
             "make",
             "-C",
@@ -300,7 +302,7 @@ class BuildTree:
             f"O={self.folder}",
             f"ARCH={self._settings.arch}",
             f"CROSS_COMPILE={self._settings.cross_compile}",
-            *(f"{name}={value}" for name, value in variables.items()),
+            *(f"{name}={value}" for name, value in self._variables.items()),
             f"-j{self._jobs}",
             target,
         ]
@@ -371,17 +373,6 @@ class BuildTree:
             return path.read_text(encoding="utf-8")
         except OSError:
             return None
-
-
-def _tools(cross_compile: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Variables of make that name tools which do the same as kbuild's own choice in less time.
-
-    kbuild lists the symbols of each object that was compiled. ``nm`` looks into its folder of plugins
-    then, and where LLVM is installed that is 30 ms an object; the compiler's own wrapper of it names
-    the compiler's plugin, and looks for no other.
-    """
-    name = f"{cross_compile}gcc-nm"
-    return {"NM": name} if shutil.which(name, path=env.get("PATH")) else {}
 
 
 def device_tree_target(settings: KernelSettings) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import kconfiglib
 
 from optimizer.errors import UserError
+from optimizer.kernel.binutils import symbol_lister
 from optimizer.process import bound_to_parent, kill_group
 from optimizer.records import Assignment, Refusal, ResolvedConfig, SymbolFacts
 
@@ -330,7 +331,7 @@ def _load(
         "KERNELVERSION": version,
         "CC": compiler,
         "LD": f"{cross_compile}ld",
-        "NM": f"{cross_compile}nm",
+        "NM": symbol_lister(cross_compile, env),
         "OBJCOPY": f"{cross_compile}objcopy",
         "AR": f"{cross_compile}ar",
         "HOSTCC": "gcc",

@@ -80,8 +80,8 @@ class Bench:
 class Server:
     """The server of a build, with a program that just waits in make's place."""
 
-    def __init__(self, bench: Bench) -> None:
-        waits = ["sh", "-c", 'echo "$MEMTOTAL_SERVER"; exec cat']
+    def __init__(self, bench: Bench, jobs: int = 1) -> None:
+        waits = ["sh", "-c", 'echo "$MEMTOTAL_SERVER"; exec cat', "make", f"-j{jobs}"]
         self.process = subprocess.Popen([*bench.objects.launcher, *waits], cwd=bench.folder,
                                         env=bench.environment, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,16 +68,37 @@ class Tree:
         subprocess.run(["sh", "-c", self.command(name, *options)], cwd=self.folder,
                        env=self.bench.environment | env, check=True)  # fmt: skip
 
-    def describe(self, options: str = NAME, more: str = "") -> None:
+    def describe(self, options: str = NAME, more: str = "", name: str = "unit") -> None:
         """Write down what kbuild does, by the kernel's own tool."""
-        self.compile("unit", NAME.replace("$(pound)", "#"), MEMTOTAL_SERVER="")
-        command = self.command("unit", options) + more
+        self.compile(name, NAME.replace("$(pound)", "#"), MEMTOTAL_SERVER="")
+        command = self.command(name, options) + more
         said = subprocess.run(
-            (self.fixdep, "kernel/.unit.o.d", "kernel/unit.o", command),
+            (self.fixdep, f"kernel/.{name}.o.d", f"kernel/{name}.o", command),
             cwd=self.folder, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        (self.folder / "kernel" / ".unit.o.d").unlink()
-        self.record.write_text(said.stdout)
+        (self.folder / "kernel" / f".{name}.o.d").unlink()
+        (self.folder / "kernel" / f".{name}.o.cmd").write_text(said.stdout)
+
+    def add_many(self, count: int) -> tuple[list[str], list[str]]:
+        """More objects: those that come out as they are, and those that CONFIG_TELLING changes."""
+        names = [f"other{number}" for number in range(count)]
+        for number, name in enumerate(names):
+            text = SOURCE if number % 3 == 0 else SOURCE.replace("TELLING", f"NEVER_{name}")
+            (self.folder / "kernel" / f"{name}.c").write_text(text.replace("unit", name))
+            self.describe(name=name)
+        members = "".join(f"{name}.o/\n" for name in ("unit", *names))
+        (self.folder / "kernel" / "built-in.a").write_text(f"!<thin>\n//  16  `\n{members}")
+        kept = [name for number, name in enumerate(names) if number % 3 != 0]
+        return kept, [name for name in names if name not in kept]
+
+    def kept(self) -> set[str]:
+        """The objects that the look has kept, by name."""
+        lines = (self.folder / "objects.log").read_text().splitlines()
+        found = [line.split(" ")[1] for line in lines if line.startswith("kept ")]
+        assert len(found) == len(set(found))
+        for one in found:
+            assert (self.folder / one).stat().st_mtime_ns == self.option.stat().st_mtime_ns
+        return {Path(one).stem for one in found}
 
     def has_fixdep(self) -> None:
         """Put the kernel's tool where kbuild has it."""
@@ -254,3 +277,55 @@ def test_what_was_written_down_by_halves(tree: Tree, where: str) -> None:
     tree.record.write_text(tree.record.read_text().partition(where)[0])
     tree.set("SIZE 2")
     assert not tree.is_kept()
+
+
+MANY = 150  # more than one process looks at alone
+
+
+@pytest.fixture
+def many(tree: Tree) -> tuple[Tree, list[str], list[str]]:
+    same, others = tree.add_many(MANY)
+    assert tree.server is not None
+    tree.server.end()
+    tree.server = Server(tree.bench, jobs=2)
+    (tree.folder / "objects.log").unlink()
+    return tree, same, others
+
+
+def test_two_look_at_many(many: tuple[Tree, list[str], list[str]]) -> None:
+    tree, same, _others = many
+    tree.set("SIZE 2", "TELLING")
+    tree.compile("first")
+    assert tree.kept() == set(same)
+
+
+def test_one_of_two_that_look_is_killed(many: tuple[Tree, list[str], list[str]]) -> None:
+    tree, same, _others = many
+    assert tree.server is not None
+    reader = tree.server.reader()
+    tree.set("SIZE 2", "TELLING")
+    asks = threading.Thread(target=tree.compile, args=("first",))
+    asks.start()
+    killed = 0
+    while asks.is_alive() and not killed:
+        for child in children(reader):
+            if children(child):  # it has objects looked at itself
+                os.kill(child, signal.SIGKILL)
+                killed = child
+    asks.join()
+    assert killed
+    assert (tree.folder / "kernel" / "first.o").is_file()
+    kept = tree.kept()
+    assert kept <= set(same)
+    assert len(kept) > len(same) // 4
+    tree.compile(same[0], NAME.replace("$(pound)", "#"))  # the reader is there
+
+
+def children(process: int) -> list[int]:
+    """A process's children; none when it is gone."""
+    try:
+        return [
+            int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        ]
+    except OSError:
+        return []

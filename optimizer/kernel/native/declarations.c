@@ -240,7 +240,7 @@ u32 sectioned_variables(const struct item *item)
 }
 
 /* One top-level declaration; returns the index after it. Nothing that came before it counts: a name that
- * stands where a type is to be is taken for one, until the item is linked. */
+ * stands where a type is to be is taken for one, which a unit that has the item checks (linking.c). */
 static u32 scan_item(struct item *item, u32 i)
 {
     scanned = item;

@@ -91,6 +91,8 @@ static struct file *file_at(const char *path, u32 length)
         file->is_missing = true;
         file->use = busy(sizeof *file->use);
     }
+    if (symbol->file->use == NULL)
+        cannot("the name of a header", path, length); /* an option has it */
     return symbol->file;
 }
 
@@ -117,14 +119,14 @@ static bool is_unchanged(const struct file *file)
     return memcmp(&now, &file->version, sizeof now) == 0;
 }
 
-/* A file by its path, read once; NULL when there is none. Each unit looks whether it is as it was. */
+/* A file by its path, read once; NULL when there is none. Each unit looks whether it is as it was, but for
+ * those of a look ahead (unchanged_since). */
 struct file *open_file(const char *path, u32 length, bool is_system)
 {
     struct file *file = file_at(path, length);
     if (file->use->looked_in == unit_number)
         return file->is_missing ? NULL : file;
     bool is_known = unchanged_since != 0 && file->use->looked_in >= unchanged_since;
-    file->use->looked_in = unit_number;
     if (!file->is_missing && !is_known && !is_unchanged(file)) {
         if (file->stretches != NULL) {
             is_outdated = true;
@@ -137,6 +139,7 @@ struct file *open_file(const char *path, u32 length, bool is_system)
         file->is_missing = false;
         file->is_system = is_system;
     }
+    file->use->looked_in = unit_number;
     if (file->is_missing)
         return NULL;
     if (file->is_system != is_system)

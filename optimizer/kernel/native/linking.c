@@ -39,7 +39,7 @@ static void note_item(struct item *item, const struct lent *lent)
 
 struct contents *list_contents(struct item *items)
 {
-    static struct symbol **names;
+    static struct item **typed;
     static u32 room, times;
     struct contents *contents = arena(sizeof *contents);
     struct item **last_root = &contents->roots;
@@ -57,22 +57,22 @@ struct contents *list_contents(struct item *items)
             continue;
         item->type_name->listed_in = times;
         if (count == room)
-            names = grown(names, (room = room ? room * 2 : 256) * sizeof(struct symbol *));
-        names[count++] = item->type_name;
+            typed = grown(typed, (room = room ? room * 2 : 256) * sizeof *typed);
+        typed[count++] = item;
     }
-    contents->type_names = lasting((count + 1) * sizeof(struct symbol *));
+    contents->typed = lasting((count + 1) * sizeof *typed);
     if (count > 0)
-        memcpy(contents->type_names, names, count * sizeof(struct symbol *));
+        memcpy(contents->typed, typed, count * sizeof *typed);
     return contents;
 }
 
 /* Whether what stands where a type is to be is one: tokens were looked over as if it were. */
 void check_type_names(const struct contents *contents)
 {
-    for (struct symbol **symbol = contents->type_names; *symbol != NULL; symbol++) {
-        const struct name *name = name_of(*symbol);
+    for (struct item **item = contents->typed; *item != NULL; item++) {
+        const struct name *name = name_of((*item)->type_name);
         if (name == NULL || name->what != N_TYPEDEF)
-            odd("declaration without a type", contents->items->start);
+            odd("declaration without a type", (*item)->start);
     }
 }
 

@@ -353,20 +353,27 @@ static int find_object(const char *path, const struct stat *about, int kind, str
 bool find_objects(void)
 {
     object_next = mmap(NULL, sizeof *object_next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return object_next != MAP_FAILED && nftw(".", find_object, 16, FTW_PHYS | FTW_ACTIONRETVAL) == 0;
+    nftw(".", find_object, 16, FTW_PHYS | FTW_ACTIONRETVAL); /* a folder may be gone meanwhile: it ends there */
+    return object_next != MAP_FAILED && object_count > 0;
 }
 
-void look_ahead(void (*propose)(const struct recipe *recipe), u32 most)
+void look_ahead(bool (*consider)(const struct recipe *recipe), u32 most)
 {
+    bool goes_on = true;
     /* A header that changes from here on is newer than what is kept, which make sees. */
     unchanged_since = unit_number + 1;
-    for (u32 i; most > 0 && (i = __atomic_fetch_add(object_next, 1, __ATOMIC_RELAXED)) < object_count; most--) {
+    while (goes_on && most > 0) {
+        u32 i = __atomic_fetch_add(object_next, 1, __ATOMIC_RELAXED);
         char path[4096];
+        if (i >= object_count)
+            break;
         describe(objects[i], path);
         struct recipe recipe = {.object = objects[i], .path = path, .made = changed_at(objects[i])};
         if (recipe.made > 0 && is_in_use(objects[i]) && read_recipe(path, &recipe) && recipe.is_outdated &&
-            !recipe.is_makes)
-            propose(&recipe);
+            !recipe.is_makes) {
+            goes_on = consider(&recipe);
+            most--;
+        }
         forget_recipe(&recipe);
     }
     unchanged_since = 0;

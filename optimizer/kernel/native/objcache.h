@@ -132,12 +132,12 @@ struct recipe {
     uint32_t header_count;
 };
 
-/* Finds the objects in the working directory. False: there is to be no look. */
+/* Finds the objects in the working directory; whether there are any. */
 bool find_objects(void);
 
-/* Proposes those of them that make finds outdated for options alone, after having looked at so many at
- * most. Of processes that share the objects that were found, each gets others. */
-void look_ahead(void (*propose)(const struct recipe *recipe), uint32_t most);
+/* Has those of them considered that make finds outdated for options alone, so many at most, as long as
+ * true comes of it. Of processes that share what was found, each gets others. */
+void look_ahead(bool (*consider)(const struct recipe *recipe), uint32_t most);
 
 /* Whether kbuild called the compiler otherwise when it made this object. */
 bool is_new_command(const char *object, char **argv);

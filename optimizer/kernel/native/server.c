@@ -8,7 +8,8 @@
  * still write its object: the child and its compilers hold the other end of its socket.
  *
  * Before the first of the kernel's own objects the reader looks over those that are in the tree: many
- * that make is about to ask for will come out as they are (lookahead.c).
+ * that make is about to ask for will come out as they are (lookahead.c). A copy of it helps, where make
+ * has more than one job.
  *
  * Reader and children are in make's process group: who ends that ends all. When a header changes
  * during the build, or too much is kept, the reader ends and another begins with nothing.
@@ -35,9 +36,9 @@
 
 #define SERVER "MEMTOTAL_SERVER" /* the name of its socket, for the stand-ins */
 #define MOST_UNITS 256           /* at a time */
-#define MOST_BYTES (1u << 30)    /* kept by one reader */
+#define MOST_BYTES (1u << 30)    /* kept by one process that reads */
 #define MOST_LOOKS 2             /* ahead, at a time, of one that looks */
-#define LOOKS_ALONE 64           /* before there is a second one, which then knows most headers already */
+#define LOOKS_ALONE 64           /* before there is a second one, which then has most headers already */
 #define MOST_FAILURES 3          /* of readers: then everybody works for himself */
 #define ALONE (-1)               /* for an exit code: do it yourself */
 #define STANDARD_FILES 3
@@ -215,7 +216,8 @@ static void collect_children(void)
             }
 }
 
-/* Begins a child that does what is left of a job; its exit code is for the peer, if there is one. */
+/* Begins a child that has all that was read: for what is left of a job, its exit code for the peer, if there
+ * is one. */
 static pid_t begin_child(void)
 {
     pid_t reader = getpid(), child = fork();
@@ -255,22 +257,35 @@ static void wait_for_children(unsigned left)
 }
 
 /* Of an object that make would ask for: whether it has to. */
-static void consider(const struct recipe *recipe)
+static bool consider(const struct recipe *recipe)
 {
     struct job job;
-    if (remembers_too_much(MOST_BYTES) || !begin_job(&job, recipe->argv) || job.other != NULL ||
-        strcmp(job.call.object, recipe->object) != 0)
-        return;
+    if (remembers_too_much(MOST_BYTES))
+        return false; /* others may go on */
+    if (!begin_job(&job, recipe->argv) || job.other != NULL || strcmp(job.call.object, recipe->object) != 0)
+        return true;
     wait_for_children(MOST_LOOKS - 1);
     pid_t child = begin_child();
     if (child == 0)
         _exit(!is_made_already(&job) || !write_recipe(recipe) || !keep_object(recipe));
     if (child > 0)
         count_child(child, -1);
+    return true;
 }
 
 static bool has_looked; /* this reader or the one before it */
 static bool is_parallel; /* make runs more than one recipe at a time */
+
+/* What runs is the reader's, and whoever waits for it waits for the reader alone. */
+static void forget_running(void)
+{
+    for (unsigned i = 0; i < running_count; i++)
+        if (running[i].peer >= 0)
+            close(running[i].peer);
+    running_count = 0;
+    is_handed_over = false;
+    catch_ends();
+}
 
 /* To be called before the first of the kernel's own objects: then most headers are made, and those made
  * later are newer than what is kept here. Where its command is another than before, so are probably all
@@ -285,10 +300,8 @@ static void look_ahead_once(char **argv)
         return;
     look_ahead(consider, LOOKS_ALONE);
     pid_t other = is_parallel ? begin_child() : -1;
-    if (other == 0) {
-        running_count = 0; /* those are the reader's */
-        catch_ends();
-    }
+    if (other == 0)
+        forget_running();
     look_ahead(consider, UINT32_MAX);
     wait_for_children(0);
     if (other == 0)

@@ -45,7 +45,8 @@ static size_t whole_pages(size_t bytes)
  * is full. Then it takes one step instead of 512 to begin a child, and to end it. */
 static void collapse(void *full)
 {
-    madvise(full, LARGE_PAGE, MADV_COLLAPSE); /* an old kernel cannot */
+    if (!is_handed_over) /* a child ends soon */
+        madvise(full, LARGE_PAGE, MADV_COLLAPSE); /* an old kernel cannot */
 }
 
 struct pool {

@@ -36,7 +36,7 @@ struct symbol {
     u32 basic; /* kind bit of a basic type's word */
     bool is_prefix; /* some macro's name, at any time, was this and a number */
     struct symbol *next;
-    u32 listed_in, linked_in; /* linking.c: by which list; in which unit */
+    u32 listed_in, linked_in; /* linking.c: by which list; in which gathering */
     struct source *sources;   /* what may declare it at file scope */
     struct name *name;   /* ordinary identifier of file scope: name_of() */
     struct tag *tag;     /* structure, union or enumeration of file scope: tag_of() */
@@ -72,7 +72,7 @@ struct loan {
     const struct number *numbers;
     u32 number_count;
     bool reads_files; /* see reads_other_files() */
-    struct contents *contents; /* NULL: not all of them are whole declarations */
+    struct contents *contents; /* NULL: they are not whole declarations, or declare a name with a number */
 };
 
 struct lent { /* which unit has tokens, and where */
@@ -83,7 +83,7 @@ struct lent { /* which unit has tokens, and where */
 /* Of tokens that are whole declarations. Of those that are kept each process has its own copy. */
 struct contents {
     struct item *items, *roots;
-    struct symbol **type_names; /* what stands where a type is to be, once each; ended by NULL */
+    struct item **typed; /* for each name that stands where a type is to be, one that has it; ended by NULL */
     struct lent *lent;
 };
 
@@ -91,7 +91,7 @@ struct contents {
 struct segment {
     u32 from, to;
     u32 place; /* of the first one in the unit */
-    struct contents *contents;
+    struct contents *contents; /* NULL: the unit is not gathered (why_not_gathered) */
     bool reads_files;
 };
 
@@ -260,7 +260,7 @@ extern struct meaning no_meaning; /* of names that never had one: not to be writ
 extern size_t arena_bytes; /* taken so far */
 void *arena(size_t bytes);
 void *lasting(size_t bytes); /* the same, of what is written once and never changed */
-void *busy(size_t bytes);    /* the same, of the little that is written for each unit */
+void *busy(size_t bytes);    /* the same, of the little that is written for each unit, here or in its child */
 _Noreturn void odd(const char *what, u32 at);
 struct symbol *intern(const char *at, u32 length); /* of a text that lasts */
 struct symbol *intern_kept(const char *at, u32 length); /* of one that may not */
