@@ -4,7 +4,8 @@ The variants are those that a real search asked for, in its order, and single to
 Each way has an output tree of its own; all start empty. Every vmlinux is compared with that of the
 clean build of the same variant. What is finished is written at once, so a run that was cut short
 goes on where it ended. It does not go on with more ways than it began with: the store would hold
-already what the finished variants have to compile.
+already what the finished variants have to compile. Where the trees are gone meanwhile, what stores
+have of the finished variants is made anew first, which is not measured.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from optimizer.records import Assignment
 from optimizer.settings import StudySettings, cache_folder, environment, load_study
 
 WAYS = ("clean", "kbuild", "ccache", "memtotal")
+WITH_STORES = ("ccache", "memtotal")  # what they compile depends on all that was built before
 SEQUENCE = Path(__file__).parent / "data" / "build-variants.json"
 
 
@@ -72,7 +74,8 @@ class Way:
         if tree is None:
             raise UserError(f"{folder / name} is in use.", "Wait for the other benchmark to end.")
         self.tree = tree
-        self._known = folder / f"{name}.known"
+        self.is_empty = not (tree.folder / "vmlinux").is_file()
+        self._known = folder / "objects.known"  # the ways leave the same objects
         self._left: set[str] = set()
 
     def build(self, config: str) -> tuple[dict[str, float], dict[str, str]]:
@@ -175,6 +178,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="clean is always one")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("results/bench/build.json"))
+    parser.add_argument("--sequence", type=Path, default=SEQUENCE, help="the variants, in order")
     parser.add_argument("--afresh", action="store_true", help="forget what is finished")
     asked = parser.parse_args(arguments)
     try:
@@ -193,7 +197,7 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
         UserError: a tree is in use, something is not installed or does not build.
         MachineFault: the disk is full or broken.
     """
-    sequence = json.loads(SEQUENCE.read_text(encoding="utf-8"))[: asked.variants or None]
+    sequence = json.loads(asked.sequence.read_text(encoding="utf-8"))[: asked.variants or None]
     settings = load_study(asked.study)
     folder = cache_folder() / "bench"
     if asked.afresh:
@@ -210,11 +214,16 @@ def build_all(asked: argparse.Namespace, screen: Console) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # every way starts from nothing
     symbols = workshop.symbol_tree(settings)
     ways = [Way(name, settings, folder, asked.jobs) for name in names]
+    emptied = [way for way in ways if rows and way.is_empty and way.name in WITH_STORES]
     last = ""
     for one in sequence:
         config = config_of(symbols, settings, one["values"])
         if any(row.variant == one["variant"] for row in rows):
             last = config
+            for way in emptied:
+                screen.print(f"{one['variant']}: {way.name}, once more ...")
+                way.build(config)
+                way.remember()
             continue
         found: list[Row] = []
         vmlinux = ""
