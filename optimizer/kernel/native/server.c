@@ -8,8 +8,8 @@
  * still write its object: the child and its compilers hold the other end of its socket.
  *
  * Before the first of the kernel's own objects the reader looks over those that are in the tree: many
- * that make is about to ask for will come out as they are (lookahead.c). A copy of it helps, where make
- * has more than one job.
+ * that make is about to ask for will come out as they are (lookahead.c). Where make has more than one
+ * job, a copy of the reader helps it.
  *
  * Reader and children are in make's process group: who ends that ends all. When a header changes
  * during the build, or too much is kept, the reader ends and another begins with nothing.
