@@ -26,7 +26,9 @@ A unit's headers are a thousand others' too. So a server runs beside make (``ser
 what each stretch of a header gave and gives it again to the next unit, where all macros that the
 stretch asks for are what they were (``stretches.c``). Whoever gets no answer works alone. Before
 make asks for the first object, the server looks for those in the tree that would come out as they
-are, and marks them as made since (``lookahead.c``): for these make starts nothing at all.
+are, and marks them as made since (``lookahead.c``): for these make starts nothing at all. Of the
+five hundred folders that kbuild starts a make for, those in which nothing changes are left out:
+another stand-in comes before make (``walk.c``, ``settled.c``).
 
 What identifies an entry: the reduced text, the options that are not the preprocessor's, the
 object's path, the stand-in's own source, and the compiler (its version and its files). A unit that
@@ -59,7 +61,9 @@ from optimizer.process import Deadline, FolderLock
 
 NATIVE = Path(__file__).resolve().parent / "native"
 HOST_COMPILER = "cc"
+MAKE = "make"
 _PROGRAM = "memtotal-cc"
+_WALK = ".walk"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wno-deprecated-declarations")
 # It is started for each object: without a library to look for, a reused one takes a tenth less
 # time. Of OpenSSL, SHA-256 alone is wanted. A host without static libraries, or whose compiler has
@@ -165,9 +169,13 @@ class ObjectStore:
 
         Args:
             env: the environment without reuse.
-            log: file that gets one line an object, for :meth:`counts`.
+            log: file that gets one line an object, for :meth:`counts`; in the output folder, where
+                what is known of kbuild's walk is kept too.
         """
+        make = shutil.which(MAKE, path=env.get("PATH")) or MAKE
         return dict(env) | {
+            "MEMTOTAL_MAKE": str(Path(make).absolute()),
+            "MEMTOTAL_WALK": str(log.with_name(_WALK)),
             "PATH": f"{self._programs}{os.pathsep}{env.get('PATH', os.defpath)}",
             "MEMTOTAL_OBJECTS": str(self._folder),
             "MEMTOTAL_COMPILER": str(self._compiler),
@@ -264,15 +272,16 @@ def stand_in(folder: Path, env: Mapping[str, str]) -> Path:
     return program
 
 
-def _links(program: Path, name: str) -> Path:
-    """The folder with the stand-in under a compiler's name, and under no other: it comes first in
-    ``PATH``, where the host's compiler must stay itself."""
-    links = program.parent / "bin" / name
-    link = links / name
-    if not link.exists():
-        links.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # another process made it
-            link.symlink_to(program)
+def _links(program: Path, compiler: str) -> Path:
+    """The folder with the stand-in under the compiler's name and make's, and under no other: it
+    comes first in ``PATH``, where the host's compiler must stay itself."""
+    links = program.parent / "bin" / compiler
+    for name in (compiler, MAKE):
+        link = links / name
+        if not link.exists():
+            links.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # another process made it
+                link.symlink_to(program)
     return links
 
 

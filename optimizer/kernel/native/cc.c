@@ -22,6 +22,7 @@
  *   MEMTOTAL_OBJECTS_COMPARE  1: compare every unit that is compiled; 0: none
  *   MEMTOTAL_OBJECTS_CHECK  compile everything, and tell whether the store has the same
  *   MEMTOTAL_SERVER    the name of the build's server, given by itself
+ *   MEMTOTAL_MAKE, MEMTOTAL_WALK  see walk.c
  *   MEMTOTAL_OBJECTS_LOG  file that gets one line an object: what was done, and the object
  */
 
@@ -721,6 +722,8 @@ int main(int argc, char **argv)
     sigprocmask(SIG_SETMASK, NULL, &blocked_signals);
     if (argc > 2 && strcmp(argv[1], "--serve") == 0)
         return serve(argv + 2);
+    if (is_make(argv[0]))
+        return run_make(argv);
     compiler = getenv("MEMTOTAL_COMPILER");
     if (compiler == NULL || *compiler != '/') {
         fputs("memtotal: MEMTOTAL_COMPILER is not the path of a compiler\n", stderr);

@@ -50,7 +50,9 @@ void begin_looking(void)
     began = nanoseconds(now);
 }
 
-static i64 changed_at(const char *path)
+int64_t last_walk;
+
+int64_t changed_at(const char *path)
 {
     struct stat about;
     return stat(path, &about) == 0 ? nanoseconds(about.st_mtim) : 0;
@@ -123,6 +125,12 @@ static bool split_command(char *text, struct recipe *recipe)
     return count > 0;
 }
 
+/* make looks at all that a build needs. What changed before the last one and is newer yet was not. */
+static bool is_passed_over(i64 changed, const struct recipe *recipe)
+{
+    return changed > recipe->made && changed < last_walk;
+}
+
 /* False for a file that was there already: the compiler lists a header again that it found by another
  * way. */
 static bool depend_on_file(const char *path, struct recipe *recipe)
@@ -132,6 +140,7 @@ static bool depend_on_file(const char *path, struct recipe *recipe)
         return false;
     moment->listed = recipe_number;
     recipe->is_makes |= moment->changed == 0 || moment->changed > recipe->made;
+    recipe->is_left_over |= is_passed_over(moment->changed, recipe);
     return true;
 }
 
@@ -146,6 +155,7 @@ static void depend_on_option(const char *path, u32 length, struct recipe *recipe
     if (changed <= recipe->made)
         return;
     recipe->is_outdated = true;
+    recipe->is_left_over |= is_passed_over(changed, recipe);
     if (changed > recipe->newest)
         recipe->newest = changed;
     recipe->is_makes |= changed < began;
@@ -175,24 +185,31 @@ static char *copy(const char *text)
     return memcpy(grown(NULL, size), text, size);
 }
 
-static void add_file(struct text *text, const char *folder, const char *name)
+bool add_content(const char *path, struct text *text)
 {
-    char path[4096], part[1 << 16];
-    if (snprintf(path, sizeof path, "%s%s", folder, name) >= (int)sizeof path)
-        return;
+    char part[1 << 16];
+    ssize_t got = -1;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
-        return;
-    for (ssize_t got; (got = read(file, part, sizeof part)) > 0;)
+        return false;
+    while ((got = read(file, part, sizeof part)) > 0)
         text_add(text, part, (size_t)got);
     close(file);
+    return got == 0;
+}
+
+static void add_file(struct text *text, const char *folder, const char *name)
+{
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s%s", folder, name) < (int)sizeof path)
+        add_content(path, text);
 }
 
 static bool read_recipe(const char *path, struct recipe *recipe)
 {
     struct text text = {0};
     recipe_number++;
-    add_file(&text, "", path);
+    add_content(path, &text);
     text_add(&text, "", 1);
     recipe->text = text.at;
     recipe->headers = grown(NULL, (text.length / 2 + 1) * sizeof *recipe->headers);
@@ -265,6 +282,7 @@ bool keep_object(const struct recipe *recipe)
     const struct timespec then = {recipe->newest / 1000000000, recipe->newest % 1000000000};
     if (utimensat(AT_FDCWD, recipe->object, (const struct timespec[]){then, then}, 0) != 0)
         return false;
+    *recipe->is_settled = true;
     note("kept", recipe->object, "");
     return true;
 }
@@ -328,7 +346,11 @@ static bool is_in_use(const char *object)
 
 static char **objects; /* that there are descriptions of */
 static u32 object_count, object_room;
-static u32 *object_next; /* for all that look */
+
+static struct { /* for all that look */
+    u32 next;
+    bool is_settled[]; /* of each object: make has nothing to do for it */
+} *shared;
 
 /* A path that may be ".../.x.o.cmd", of the object ".../x.o". */
 static int find_object(const char *path, const struct stat *about, int kind, struct FTW *where)
@@ -352,9 +374,10 @@ static int find_object(const char *path, const struct stat *about, int kind, str
 
 bool find_objects(void)
 {
-    object_next = mmap(NULL, sizeof *object_next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     nftw(".", find_object, 16, FTW_PHYS | FTW_ACTIONRETVAL); /* a folder may be gone meanwhile: it ends there */
-    return object_next != MAP_FAILED && object_count > 0;
+    shared = mmap(NULL, sizeof *shared + object_count * sizeof *shared->is_settled, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return shared != MAP_FAILED && object_count > 0;
 }
 
 void look_ahead(bool (*consider)(const struct recipe *recipe), u32 most)
@@ -363,18 +386,28 @@ void look_ahead(bool (*consider)(const struct recipe *recipe), u32 most)
     /* A header that changes from here on is newer than what is kept, which make sees. */
     unchanged_since = unit_number + 1;
     while (goes_on && most > 0) {
-        u32 i = __atomic_fetch_add(object_next, 1, __ATOMIC_RELAXED);
+        u32 i = __atomic_fetch_add(&shared->next, 1, __ATOMIC_RELAXED);
         char path[4096];
         if (i >= object_count)
             break;
         describe(objects[i], path);
-        struct recipe recipe = {.object = objects[i], .path = path, .made = changed_at(objects[i])};
-        if (recipe.made > 0 && is_in_use(objects[i]) && read_recipe(path, &recipe) && recipe.is_outdated &&
-            !recipe.is_makes) {
-            goes_on = consider(&recipe);
-            most--;
+        struct recipe recipe = {.object = objects[i], .path = path, .made = changed_at(objects[i]),
+                                .is_settled = &shared->is_settled[i]};
+        if (recipe.made > 0 && read_recipe(path, &recipe)) {
+            *recipe.is_settled = recipe.is_left_over || (!recipe.is_outdated && !recipe.is_makes);
+            if (recipe.is_outdated && !recipe.is_makes && is_in_use(objects[i])) {
+                goes_on = consider(&recipe);
+                most--;
+            }
         }
         forget_recipe(&recipe);
     }
     unchanged_since = 0;
+}
+
+void each_outdated(void (*tell)(const char *object))
+{
+    for (u32 i = 0; i < object_count; i++)
+        if (!shared->is_settled[i])
+            tell(objects[i]);
 }

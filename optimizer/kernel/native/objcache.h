@@ -125,7 +125,9 @@ struct recipe {
     int64_t made, newest; /* when, in nanoseconds, and when an option that it asks for changed last */
     bool is_outdated; /* an option changed since then, in this build */
     bool is_makes;    /* so did something else, or for the option make has to do more */
+    bool is_left_over; /* the last build did not have the object */
     bool has_more;    /* in the description, that fixdep does not write */
+    bool *is_settled; /* make has nothing to do for it */
     char *text, *command, **argv;
     const char *path, *list; /* of this description, and of the list of headers it was made of */
     const char **headers; /* all but the source and what fixdep leaves out, in the compiler's order */
@@ -138,6 +140,15 @@ bool find_objects(void);
 /* Has those of them considered that make finds outdated for options alone, so many at most, as long as
  * true comes of it. Of processes that share what was found, each gets others. */
 void look_ahead(bool (*consider)(const struct recipe *recipe), uint32_t most);
+
+/* Tells of those for which make has something to do, after that. */
+void each_outdated(void (*tell)(const char *object));
+
+extern int64_t last_walk; /* when make last began with the objects of a build that came to its end; or 0 */
+
+int64_t changed_at(const char *path); /* in nanoseconds; 0: there is no such file */
+
+bool add_content(const char *path, struct text *text); /* adds what is in it */
 
 /* Whether kbuild called the compiler otherwise when it made this object. */
 bool is_new_command(const char *object, char **argv);
@@ -156,6 +167,42 @@ bool is_made_already(struct job *job);
 
 /* Has it count as made when the last of its options changed. */
 bool keep_object(const struct recipe *recipe);
+
+/* A folder that kbuild starts a make for. */
+struct folder {
+    const char *path;
+    int64_t time; /* the last change of the output folder; in a walk under way, when make came to it */
+    bool is_left; /* make was not started */
+    bool is_changed; /* settled.c: its make, or one below it, has something to do */
+    char digest[DIGEST_HEX]; /* of all that its make was told */
+};
+
+/* kbuild's way through the folders. */
+struct walk {
+    struct folder *folders; /* in order of their paths */
+    size_t count;
+    int64_t began;
+    char *options; /* auto.conf */
+    struct text text;
+};
+
+/* walk.c: for the server, before make and after it. */
+void begin_walk(void);
+void end_walk(bool is_whole);
+
+bool read_walk(const char *ending, struct walk *walk);
+struct folder *find_folder(const struct walk *walk, const char *path); /* NULL: make did not come to it */
+
+/* make's stand-in: whether the name is its, and what it does. */
+bool is_make(const char *name);
+int run_make(char **argv);
+
+/* settled.c: whether a make that is told this ended well in the last build. */
+bool knows_folder(const char *path, const char *digest);
+
+/* Decides, after a look, where there is nothing to do. */
+void judge_folders(const char *source);
+bool is_settled(const char *path, const char *digest);
 
 /* Runs a build's make with a server beside it; the exit code. */
 int serve(char **argv);

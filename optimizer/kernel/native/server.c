@@ -288,15 +288,10 @@ static void forget_running(void)
 }
 
 /* To be called before the first of the kernel's own objects: then most headers are made, and those made
- * later are newer than what is kept here. Where its command is another than before, so are probably all
- * commands, and nothing will be as it was. */
-static void look_ahead_once(char **argv)
+ * later are newer than what is kept here. */
+static void look(void)
 {
-    const char *object = has_looked ? NULL : object_of(argv);
-    if (object == NULL || starts(object, "scripts/") || starts(object, "tools/"))
-        return;
-    has_looked = true;
-    if (is_new_command(object, argv) || !find_objects())
+    if (!find_objects())
         return;
     look_ahead(consider, LOOKS_ALONE);
     pid_t other = is_parallel ? begin_child() : -1;
@@ -310,6 +305,31 @@ static void look_ahead_once(char **argv)
         ;
 }
 
+/* Where the first command is another than before, so are probably all commands, and nothing will be as it
+ * was. */
+static void look_ahead_once(char **argv)
+{
+    const char *object = has_looked ? NULL : object_of(argv);
+    if (object == NULL || starts(object, "scripts/") || starts(object, "tools/"))
+        return;
+    has_looked = true;
+    if (!is_new_command(object, argv))
+        look();
+}
+
+/* make's stand-in asks: a folder, the digest of what it would tell make, the source tree. */
+static bool is_folder_settled(char **argv)
+{
+    if (argv[1] == NULL || argv[2] == NULL || argv[3] == NULL)
+        return false;
+    if (!has_looked && knows_folder(argv[1], argv[2])) {
+        has_looked = true;
+        look();
+        judge_folders(argv[3]);
+    }
+    return is_settled(argv[1], argv[2]);
+}
+
 /* Preprocesses a unit here, and does the rest in a child. */
 static void take_call(int peer)
 {
@@ -317,6 +337,7 @@ static void take_call(int peer)
     struct unit_call call = {.files = {-1, -1, -1}};
     struct job job;
     pid_t child = -1;
+    int code = ALONE;
     char **mine = environ;
     bool is_known = is_mine(peer) && running_count < MOST_UNITS && receive_request(peer, &call) &&
                     strlen(call.folder) < sizeof folder;
@@ -324,8 +345,9 @@ static void take_call(int peer)
         strcpy(folder, call.folder);
     if (is_known && strcmp(folder, call.folder) == 0) {
         environ = call.variables;
-        look_ahead_once(call.argv);
-        if (begin_job(&job, call.argv) && (child = begin_child()) == 0) {
+        if (is_make(call.argv[0])) {
+            code = is_folder_settled(call.argv) ? 0 : ALONE;
+        } else if (look_ahead_once(call.argv), begin_job(&job, call.argv) && (child = begin_child()) == 0) {
             umask(call.mask);
             for (int i = 0; i < STANDARD_FILES; i++)
                 dup2(call.files[i], i);
@@ -338,7 +360,7 @@ static void take_call(int peer)
     if (child > 0)
         count_child(child, peer);
     else
-        answer(peer, ALONE);
+        answer(peer, code);
 }
 
 static _Noreturn void read_units(int door)
@@ -380,7 +402,7 @@ static pid_t start(void (*run)(void *), void *what)
     _exit(127);
 }
 
-static void run_make(void *argv)
+static void become_make(void *argv)
 {
     char *const *words = argv;
     execvp(words[0], words);
@@ -425,13 +447,14 @@ int serve(char **argv)
 {
     int status = 0, failures = 0, door = open_door();
     begin_looking();
+    begin_walk();
     if (door < 0)
         unsetenv(SERVER);
     signal(SIGTERM, SIG_IGN); /* it is for make, which tidies up and ends */
     signal(SIGINT, SIG_IGN);
     for (char **word = argv; *word != NULL; word++)
         is_parallel |= starts(*word, "-j") && strcmp(*word, "-j1") != 0;
-    pid_t make = start(run_make, argv);
+    pid_t make = start(become_make, argv);
     if (make < 0) {
         perror("memtotal: make cannot be started");
         return 2;
@@ -450,6 +473,7 @@ int serve(char **argv)
         kill(reader, SIGKILL);
         waitpid(reader, &ignored, 0); /* its processor time is the build's */
     }
+    end_walk(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     if (WIFSIGNALED(status)) {
         signal(WTERMSIG(status), SIG_DFL);
         raise(WTERMSIG(status));
