@@ -197,7 +197,6 @@ def test_a_folder_that_is_off_for_a_while(tree: Tree) -> None:
     assert tree.build() == [".", "fs"]
     tree.check()
     tree.write("fs/ext/ext.c", "int another;\n")
-    assert tree.build() == [".", "fs"]  # one make for nothing: nobody knows yet that it is off
     assert tree.build() == ["."]
     tree.set("INET", "EXT")
     assert tree.build() == [".", "fs", "fs/ext"]
@@ -217,6 +216,36 @@ def test_an_option_that_changes_no_object(tree: Tree) -> None:
     # It is newer than the archive that it is in, which is as it was.
     tree.set(*OPTIONS_ON, "UNUSED", "HUGE")
     assert tree.build() == [".", "fs", "net", "net/ipv4"]
+    tree.check()
+
+
+def test_a_header_more_that_names_a_newer_option(tree: Tree) -> None:
+    """The object is kept, described anew, and older than what the new description names."""
+    later_or_told = "#ifdef CONFIG_{}\n{}int {};\n#endif\n"
+    tree.write("include/extra.h", later_or_told.format("LATER", "extern ", "later")
+               + later_or_told.format("TELL", "", "told"))  # fmt: skip
+    tree.write("net/ipv4/tcp.c", '#ifdef CONFIG_MORE\n#include "extra.h"\n#endif\nint tcp;\n')
+    assert tree.build() == [".", "net", "net/ipv4"]
+    tree.set(*OPTIONS_ON, "MORE", "LATER")
+    more, later = (tree.output / "include/config" / one for one in ("MORE", "LATER"))
+    os.utime(later, ns=(0, more.stat().st_mtime_ns + 10**7))
+    time.sleep(0.02)
+    tree.build()
+    tree.check()
+    tree.build()
+    tree.set(*OPTIONS_ON, "MORE", "LATER", "TELL")
+    assert tree.build() == [".", "net", "net/ipv4"]
+    tree.check()
+
+
+@pytest.mark.parametrize("path", ["include/size.h", "net/Makefile", "fs/super.c"])
+def test_a_file_that_is_put_there_with_an_older_date(tree: Tree, path: str) -> None:
+    there = tree.source / path
+    text = {"include/size.h": "#define SIZE 5\n", "net/Makefile": "obj-y += inet.o ipv4/\n"}
+    tree.write(path, text.get(path, "int super = 7;\n"))
+    made = (tree.output / "fs/super.o").stat().st_mtime_ns
+    os.utime(there, ns=(0, made + 1 if path != "net/Makefile" else 10**9))
+    assert tree.build() == ([".", "net"] if path == "net/Makefile" else [".", "fs"])
     tree.check()
 
 
@@ -289,6 +318,10 @@ def test_a_file_of_the_output_is_gone(tree: Tree, path: str) -> None:
         "obj-y += $(addprefix sub/, more.o)",
         "always-y += more.o",
         "hostprogs := more",
+        "DATE != cat $(srctree)/net/ipv4/tcp.h",
+        "X := $(subst #,a,$(shell cat $(srctree)/net/ipv4/tcp.h))",
+        "export extra-y := more.o",
+        "-include $(srctree)/net/more",
     ],
 )
 def test_a_makefile_that_says_more(tmp_path: Path, scripts: Path, line: str) -> None:
@@ -344,6 +377,18 @@ def test_a_make_by_hand_in_between(tree: Tree) -> None:
     tree.set(*OPTIONS_ON)
     assert {"net", "net/ipv4", "fs"} <= set(tree.build())
     tree.check()
+
+
+@pytest.mark.parametrize("flag", ["-i", "-B"])
+def test_flags_by_which_make_takes_things_for_made(tree: Tree, flag: str) -> None:
+    assert tree.build(flag) == EVERYTHING
+    assert tree.build(flag) == EVERYTHING
+
+
+def test_source_files_that_stand_for_made_ones(tree: Tree) -> None:
+    tree.write("net/ipv4/table.c_shipped", "int table;\n")
+    tree.build()
+    assert tree.build() == [".", "net", "net/ipv4"]
 
 
 def test_modules_are_in_no_archive(tree: Tree) -> None:

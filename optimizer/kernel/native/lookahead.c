@@ -36,7 +36,7 @@ struct moment {
 };
 static u32 recipe_number;
 
-static i64 nanoseconds(struct timespec time)
+int64_t nanoseconds(struct timespec time)
 {
     return (i64)time.tv_sec * 1000000000 + time.tv_nsec;
 }
@@ -49,8 +49,6 @@ void begin_looking(void)
     clock_gettime(CLOCK_REALTIME_COARSE, &now); /* no later than what is written from now on */
     began = nanoseconds(now);
 }
-
-int64_t last_walk;
 
 int64_t changed_at(const char *path)
 {
@@ -125,12 +123,6 @@ static bool split_command(char *text, struct recipe *recipe)
     return count > 0;
 }
 
-/* make looks at all that a build needs. What changed before the last one and is newer yet was not. */
-static bool is_passed_over(i64 changed, const struct recipe *recipe)
-{
-    return changed > recipe->made && changed < last_walk;
-}
-
 /* False for a file that was there already: the compiler lists a header again that it found by another
  * way. */
 static bool depend_on_file(const char *path, struct recipe *recipe)
@@ -140,7 +132,6 @@ static bool depend_on_file(const char *path, struct recipe *recipe)
         return false;
     moment->listed = recipe_number;
     recipe->is_makes |= moment->changed == 0 || moment->changed > recipe->made;
-    recipe->is_left_over |= is_passed_over(moment->changed, recipe);
     return true;
 }
 
@@ -155,7 +146,6 @@ static void depend_on_option(const char *path, u32 length, struct recipe *recipe
     if (changed <= recipe->made)
         return;
     recipe->is_outdated = true;
-    recipe->is_left_over |= is_passed_over(changed, recipe);
     if (changed > recipe->newest)
         recipe->newest = changed;
     recipe->is_makes |= changed < began;
@@ -259,11 +249,12 @@ static bool run_fixdep(const struct recipe *recipe, const char *to)
            WEXITSTATUS(status) == 0;
 }
 
-bool write_recipe(const struct recipe *recipe)
+bool write_recipe(struct recipe *recipe)
 {
     char beside[4096];
     if (has_headers(recipe->headers, recipe->header_count))
         return true;
+    recipe->is_rewritten = true;
     if (recipe->list == NULL || recipe->has_more ||
         snprintf(beside, sizeof beside, "%s.part", recipe->path) >= (int)sizeof beside)
         return false;
@@ -276,13 +267,15 @@ bool write_recipe(const struct recipe *recipe)
     return is_written;
 }
 
-/* As new as what it was read from and no newer: so it is older than all that is written meanwhile. */
+/* As new as the last of the options that it was found outdated for, and no newer: so it is older than all
+ * that is written meanwhile. Among those that a new description has there may be newer ones, which is for
+ * make to see. */
 bool keep_object(const struct recipe *recipe)
 {
     const struct timespec then = {recipe->newest / 1000000000, recipe->newest % 1000000000};
     if (utimensat(AT_FDCWD, recipe->object, (const struct timespec[]){then, then}, 0) != 0)
         return false;
-    *recipe->is_settled = true;
+    *recipe->is_settled = !recipe->is_rewritten;
     note("kept", recipe->object, "");
     return true;
 }
@@ -322,15 +315,15 @@ bool is_new_command(const char *object, char **argv)
 
 /* --- the look */
 
-/* Whether the last build put an object into its folder's archive. What an option that is off has left
- * in the tree is in none. The archives are thin: they hold the names of their objects, from their folder. */
+/* Whether the last build put an object into the archive of the folder that it is made in. What an option
+ * that is off has left in the tree is in none. The archives are thin: they hold the names of their objects,
+ * from their folder, those of the folders below among them. */
 static bool is_in_use(const char *object)
 {
     static struct text names;
     static char last[4096];
     char line[4096];
-    const char *slash = strrchr(object, '/');
-    int folder = slash == NULL ? 0 : (int)(slash - object) + 1;
+    int folder = (int)folder_above(object);
     int length = snprintf(line, sizeof line, "\n%s/\n", object + folder);
     if (length >= (int)sizeof line)
         return false;
@@ -372,18 +365,21 @@ static int find_object(const char *path, const struct stat *about, int kind, str
     return FTW_CONTINUE;
 }
 
-bool find_objects(void)
+bool find_objects(bool *are_all)
 {
-    nftw(".", find_object, 16, FTW_PHYS | FTW_ACTIONRETVAL); /* a folder may be gone meanwhile: it ends there */
+    /* Where a folder is gone meanwhile, it ends. */
+    *are_all = nftw(".", find_object, 16, FTW_PHYS | FTW_ACTIONRETVAL) == 0;
     shared = mmap(NULL, sizeof *shared + object_count * sizeof *shared->is_settled, PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return shared != MAP_FAILED && object_count > 0;
+    if (shared == MAP_FAILED)
+        object_count = 0;
+    return object_count > 0;
 }
 
-void look_ahead(bool (*consider)(const struct recipe *recipe), u32 most)
+void look_ahead(bool (*consider)(struct recipe *recipe), u32 most)
 {
     bool goes_on = true;
-    /* A header that changes from here on is newer than what is kept, which make sees. */
+    /* A header that changes from here on is newer than what is kept, which make sees, or the next look. */
     unchanged_since = unit_number + 1;
     while (goes_on && most > 0) {
         u32 i = __atomic_fetch_add(&shared->next, 1, __ATOMIC_RELAXED);
@@ -393,9 +389,11 @@ void look_ahead(bool (*consider)(const struct recipe *recipe), u32 most)
         describe(objects[i], path);
         struct recipe recipe = {.object = objects[i], .path = path, .made = changed_at(objects[i]),
                                 .is_settled = &shared->is_settled[i]};
-        if (recipe.made > 0 && read_recipe(path, &recipe)) {
-            *recipe.is_settled = recipe.is_left_over || (!recipe.is_outdated && !recipe.is_makes);
-            if (recipe.is_outdated && !recipe.is_makes && is_in_use(objects[i])) {
+        if (!is_in_use(objects[i])) {
+            *recipe.is_settled = true;
+        } else if (recipe.made > 0 && read_recipe(path, &recipe)) {
+            *recipe.is_settled = !recipe.is_outdated && !recipe.is_makes;
+            if (recipe.is_outdated && !recipe.is_makes) {
                 goes_on = consider(&recipe);
                 most--;
             }
@@ -405,7 +403,7 @@ void look_ahead(bool (*consider)(const struct recipe *recipe), u32 most)
     unchanged_since = 0;
 }
 
-void each_outdated(void (*tell)(const char *object))
+void each_unsettled(void (*tell)(const char *object))
 {
     for (u32 i = 0; i < object_count; i++)
         if (!shared->is_settled[i])

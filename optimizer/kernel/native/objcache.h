@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #define DIGEST_BYTES 32
 #define DIGEST_HEX (2 * DIGEST_BYTES + 1)
@@ -125,7 +126,7 @@ struct recipe {
     int64_t made, newest; /* when, in nanoseconds, and when an option that it asks for changed last */
     bool is_outdated; /* an option changed since then, in this build */
     bool is_makes;    /* so did something else, or for the option make has to do more */
-    bool is_left_over; /* the last build did not have the object */
+    bool is_rewritten; /* by write_recipe() */
     bool has_more;    /* in the description, that fixdep does not write */
     bool *is_settled; /* make has nothing to do for it */
     char *text, *command, **argv;
@@ -134,18 +135,17 @@ struct recipe {
     uint32_t header_count;
 };
 
-/* Finds the objects in the working directory; whether there are any. */
-bool find_objects(void);
+/* Finds the objects in the working directory; whether there are any, and whether those are all. */
+bool find_objects(bool *are_all);
 
 /* Has those of them considered that make finds outdated for options alone, so many at most, as long as
  * true comes of it. Of processes that share what was found, each gets others. */
-void look_ahead(bool (*consider)(const struct recipe *recipe), uint32_t most);
+void look_ahead(bool (*consider)(struct recipe *recipe), uint32_t most);
 
-/* Tells of those for which make has something to do, after that. */
-void each_outdated(void (*tell)(const char *object));
+/* Tells of those for which make has something to do after that, or may have. */
+void each_unsettled(void (*tell)(const char *object));
 
-extern int64_t last_walk; /* when make last began with the objects of a build that came to its end; or 0 */
-
+int64_t nanoseconds(struct timespec time);
 int64_t changed_at(const char *path); /* in nanoseconds; 0: there is no such file */
 
 bool add_content(const char *path, struct text *text); /* adds what is in it */
@@ -160,7 +160,7 @@ void begin_looking(void);
 bool has_headers(const char *const *paths, uint32_t count);
 
 /* Writes it anew after the unit was preprocessed: other headers may have been read. */
-bool write_recipe(const struct recipe *recipe);
+bool write_recipe(struct recipe *recipe);
 
 /* Whether the object that is there is what this job would come to. In place of finish_job(). */
 bool is_made_already(struct job *job);
@@ -191,14 +191,17 @@ void begin_walk(void);
 void end_walk(bool is_whole);
 
 bool read_walk(const char *ending, struct walk *walk);
-struct folder *find_folder(const struct walk *walk, const char *path); /* NULL: make did not come to it */
+struct folder *find_folder(const struct walk *walk, const char *path); /* NULL: nothing is known of it */
 
 /* make's stand-in: whether the name is its, and what it does. */
 bool is_make(const char *name);
 int run_make(char **argv);
 
-/* settled.c: whether a make that is told this ended well in the last build. */
+/* settled.c: whether the folder's last make was told this, and all was well in the end. */
 bool knows_folder(const char *path, const char *digest);
+
+/* How much of an object's path is the folder, with its slash, whose make makes it: as far as is known. */
+size_t folder_above(const char *object);
 
 /* Decides, after a look, where there is nothing to do. */
 void judge_folders(const char *source);

@@ -257,7 +257,7 @@ static void wait_for_children(unsigned left)
 }
 
 /* Of an object that make would ask for: whether it has to. */
-static bool consider(const struct recipe *recipe)
+static bool consider(struct recipe *recipe)
 {
     struct job job;
     if (remembers_too_much(MOST_BYTES))
@@ -288,11 +288,12 @@ static void forget_running(void)
 }
 
 /* To be called before the first of the kernel's own objects: then most headers are made, and those made
- * later are newer than what is kept here. */
-static void look(void)
+ * later are newer than what is kept here. False where it may have missed some. */
+static bool look(void)
 {
-    if (!find_objects())
-        return;
+    bool are_all;
+    if (!find_objects(&are_all))
+        return false;
     look_ahead(consider, LOOKS_ALONE);
     pid_t other = is_parallel ? begin_child() : -1;
     if (other == 0)
@@ -303,6 +304,7 @@ static void look(void)
         _exit(0);
     while (other > 0 && waitpid(other, NULL, 0) < 0 && errno == EINTR)
         ;
+    return are_all;
 }
 
 /* Where the first command is another than before, so are probably all commands, and nothing will be as it
@@ -324,8 +326,8 @@ static bool is_folder_settled(char **argv)
         return false;
     if (!has_looked && knows_folder(argv[1], argv[2])) {
         has_looked = true;
-        look();
-        judge_folders(argv[3]);
+        if (look())
+            judge_folders(argv[3]);
     }
     return is_settled(argv[1], argv[2]);
 }

@@ -3,11 +3,11 @@
  * After a whole build each folder was up to date. It still is, and so are those below it, when
  *
  *   - its make would be told the same (walk.c): the options of the compiler come down that way,
- *   - no option that its Makefile names has changed, nor the Makefile, nor what else is in its source folder,
+ *   - no option that its Makefile names has changed, nor the Makefile, nor which files its source folder has,
  *   - nor any that kbuild's own rules name, nor these,
- *   - its objects are older than nothing that they were made of, or were found to come out as they
- *     are (lookahead.c),
- *   - what is in its output folder is what the last build left.
+ *   - of the objects in its archive none is older than what it was made of, but for those that were found to
+ *     come out as they are (lookahead.c); objects that are in no archive are left over from other variants,
+ *   - its output folder has the files that the last build left.
  *
  * For this a Makefile must say no more than which objects there are and how they are compiled. Of one with
  * a rule, or with anything else that could read a file, nothing is known: its make is started.
@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "objcache.h"
@@ -127,7 +128,7 @@ static bool split_assignment(char *line, char **value)
         char *end = at;
         while (*at == ':')
             at++;
-        if (*at != '=')
+        if (*at != '=' || (end > line && end[-1] == '!')) /* a rule; a command's output */
             return false;
         *value = at + 1;
         *end = 0;
@@ -151,19 +152,22 @@ static bool is_of_flags(const char *name)
 static bool lists_objects(const char *name, char *value)
 {
     /* More that is made, or other folders. */
-    static const char *const more[] = {"extra-", "always", "targets", "host", "user", "subdir-", "dtb", "cmd_",
-                                       "quiet_", "PHONY", "MAKE", "SHELL", "VPATH", "define", "include", "-include",
-                                       "sinclude", ".", NULL};
+    static const char *const more[] = {"extra-", "always", "targets", "hostprogs", "hostlibs", "userprogs",
+                                       "subdir-", "dtb", "cmd_", "quiet_", "PHONY", "MAKE", "SHELL", "VPATH", "src",
+                                       "obj ", "obj:", ".", NULL};
     /* Their sources are made, or lie elsewhere. */
     static const char *const made[] = {"..", ".asn1", ".dtb", ".tab.", ".lex.", "shipped", "$(obj)", "$(addprefix",
-                                       "$(patsubst", "$(subst", NULL};
+                                       "$(patsubst", "$(subst", "%", NULL};
+    size_t length = strcspn(name, " \t");
+    if (name[length + strspn(name + length, " \t+?")] != 0)
+        return false; /* a word before the name: export, define */
     for (size_t i = 0; more[i] != NULL; i++)
         if (starts(name, more[i]))
             return false;
     if (has_any(value, made))
         return false;
     for (char *word; (word = strsep(&value, " \t")) != NULL;) {
-        size_t length = strlen(word);
+        length = strlen(word);
         if (length > 2 && strcmp(word + length - 2, ".o") == 0 && strchr(word, '/') != NULL)
             return false;
     }
@@ -184,11 +188,11 @@ static bool is_conditional(const char *line)
 static bool is_plain_line(char *line)
 {
     /* What reads something, or says something. Asking the compiler for an option is none of it. */
-    static const char *const odd[] = {"$(shell", "$(wildcard", "$(eval", "$(file", "$(error", "$(warning", "$(info",
+    static const char *const odd[] = {"$(shell", "$(wildcard", "$(eval", "$(file ", "$(error", "$(warning", "$(info",
                                       "$(origin", "${", "`", NULL};
     char *value;
     for (const char *call = line; (call = strstr(call, "$(call")) != NULL; call++)
-        if (!starts(call, "$(call cc-"))
+        if (!starts(call, "$(call cc-") && !starts(call, "$(call gcc-min-") && !starts(call, "$(call clang-min-"))
             return false;
     if (*line == 0)
         return true;
@@ -201,15 +205,34 @@ static bool is_plain_line(char *line)
     return is_of_flags(line) || lists_objects(line, value);
 }
 
-/* Joins lines that a backslash continues, and takes out comments. Changes the text. */
+/* Takes out the comment; false where the character may stand for itself. */
+static bool end_at_comment(char *line)
+{
+    int depth = 0;
+    for (char *at = line; *at != 0; at++) {
+        depth += (*at == '(') - (*at == ')');
+        if (*at != '#')
+            continue;
+        if (depth > 0 || (at > line && at[-1] == '\\'))
+            return false;
+        *at = 0;
+        break;
+    }
+    return true;
+}
+
+/* Joins lines that a backslash continues. Changes the text. */
 static bool is_plain_makefile(char *text)
 {
+    if (strstr(text, "\\\\\n") != NULL)
+        return false; /* one that does not */
     for (char *at = text; *at != 0; at++)
         if (at[0] == '\\' && at[1] == '\n')
             at[0] = at[1] = ' ';
     for (char *line; (line = strsep(&text, "\n")) != NULL;) {
         line += strspn(line, " \t");
-        line[strcspn(line, "#")] = 0;
+        if (!end_at_comment(line))
+            return false;
         for (size_t length = strlen(line); length > 0 && isspace((unsigned char)line[length - 1]);)
             line[--length] = 0;
         if (!is_plain_line(line))
@@ -218,10 +241,33 @@ static bool is_plain_makefile(char *text)
     return true;
 }
 
+/* Whether it is as it was when the last walk began. What an archive or a copy brings is dated back: so
+ * it counts as well when the file itself was changed. */
 static bool is_older(const char *path)
 {
-    int64_t time = changed_at(path);
-    return time > 0 && time < last.began;
+    struct stat about;
+    if (stat(path, &about) != 0)
+        return false;
+    int64_t times[] = {nanoseconds(about.st_mtim), nanoseconds(about.st_ctim)};
+    for (int i = 0; i < 2; i++) {
+        if (times[i] % 1000000000 == 0)
+            times[i] += 999999999; /* where seconds are all that is written down */
+        if (times[i] >= last.began)
+            return false;
+    }
+    return true;
+}
+
+/* Files that kbuild copies in place of what a generator would make: nothing says what depends on them. */
+static bool has_shipped_files(const char *path)
+{
+    DIR *folder = opendir(path);
+    bool has = folder == NULL;
+    for (struct dirent *one; !has && (one = readdir(folder)) != NULL;)
+        has = strstr(one->d_name, "_shipped") != NULL;
+    if (folder != NULL)
+        closedir(folder);
+    return has;
 }
 
 /* Whether a folder's make would do for the options of now what it did for those of then. */
@@ -230,7 +276,8 @@ static bool is_makefile_alike(const char *source, const char *folder)
     char path[PATH_MAX];
     static struct text text;
     text.length = 0;
-    if (snprintf(path, sizeof path, "%s/%s", source, folder) >= PATH_MAX - 16 || !is_older(path))
+    if (snprintf(path, sizeof path, "%s/%s", source, folder) >= PATH_MAX - 16 || !is_older(path) ||
+        has_shipped_files(path))
         return false;
     size_t end = strlen(path);
     strcpy(path + end, "/Kbuild");
@@ -240,6 +287,16 @@ static bool is_makefile_alike(const char *source, const char *folder)
         return false;
     text_add(&text, "", 1);
     return strlen(text.at) + 1 == text.length && !names_changed_option(text.at) && is_plain_makefile(text.at);
+}
+
+/* Whether a file of scripts/ may say how an object is made, by its name. */
+static bool is_rules(const char *name)
+{
+    static const char *const others[] = {"Makefile.mod", "Makefile.vmlinux", "Makefile.package"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (starts(name, others[i]))
+            return false;
+    return starts(name, "Makefile.") || starts(name, "Kbuild.");
 }
 
 /* kbuild's own rules, and the programs that they run. */
@@ -258,7 +315,7 @@ static bool are_rules_alike(const char *source)
             continue;
         sprintf(path + end, "/%s", one->d_name);
         is_alike = is_older(path);
-        if (is_alike && (starts(one->d_name, "Makefile") || starts(one->d_name, "Kbuild"))) {
+        if (is_alike && is_rules(one->d_name)) {
             text.length = 0;
             is_alike = add_content(path, &text);
             text_add(&text, "", 1);
@@ -296,13 +353,25 @@ static void unsettle_folder_of(const char *object)
     unsettle(path);
 }
 
+size_t folder_above(const char *object)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", object);
+    for (char *slash; is_known && (slash = strrchr(path, '/')) != NULL;) {
+        *slash = 0;
+        if (find_folder(&last, path) != NULL)
+            return (size_t)(slash - path) + 1;
+    }
+    const char *slash = strrchr(object, '/');
+    return slash == NULL ? 0 : (size_t)(slash - object) + 1;
+}
+
 bool knows_folder(const char *path, const char *digest)
 {
     static bool has_read;
     if (!has_read) {
         has_read = true;
         is_known = read_walk(".old", &last);
-        last_walk = is_known ? last.began : 0;
         for (size_t i = 0; is_known && i < last.count; i++)
             last.folders[i].is_changed = changed_at(last.folders[i].path) != last.folders[i].time;
     }
@@ -317,7 +386,7 @@ void judge_folders(const char *source)
         if (last.folders[i].is_changed || !is_makefile_alike(source, last.folders[i].path))
             unsettle(last.folders[i].path);
     if (is_judged)
-        each_outdated(unsettle_folder_of);
+        each_unsettled(unsettle_folder_of);
 }
 
 bool is_settled(const char *path, const char *digest)

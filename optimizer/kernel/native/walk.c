@@ -47,12 +47,12 @@ static bool walk_file(const char *ending, char path[PATH_MAX])
 static bool is_for_folder(char **argv, const char **folder, char source[PATH_MAX])
 {
     static const char rules[] = "/scripts/Makefile.build", builtin[] = "need-builtin=";
-    static const char *const needs[] = {builtin, "need-modorder=", "single-build="};
+    static const char *const needs[] = {builtin, "need-modorder="};
     bool is_of_kernel = false; /* no tool of kbuild's own */
     *folder = NULL;
     *source = 0;
     for (char **word = argv + 1; *word != NULL; word++) {
-        bool is_known = **word == 0;
+        bool is_known = **word == 0 || strcmp(*word, "single-build=") == 0;
         for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
             is_known |= starts(*word, needs[i]);
         is_of_kernel |= starts(*word, builtin);
@@ -98,8 +98,10 @@ static bool digest_call(char **argv, char hex[DIGEST_HEX])
         bool is_other = false;
         for (size_t i = 0; i < sizeof others / sizeof *others; i++)
             is_other |= starts(*one, others[i]);
-        if (count == MOST_WORDS)
+        if (count == MOST_WORDS) {
+            strcpy(hex, UNKNOWN);
             return false;
+        }
         if (!is_other)
             variables[count++] = *one;
     }
@@ -114,6 +116,15 @@ static bool digest_call(char **argv, char hex[DIGEST_HEX])
             digest_add(digest, variables[i], strlen(variables[i]) + 1);
     digest_end(digest, hex);
     return true;
+}
+
+/* Whether make is to take something for made that is not, or the other way round. Its flags of one letter
+ * come first, without a dash. */
+static bool has_odd_flags(void)
+{
+    const char *flags = getenv("MAKEFLAGS");
+    size_t length = flags == NULL || *flags == '-' ? 0 : strcspn(flags, " ");
+    return strcspn(flags == NULL ? "" : flags, "Binqt") < length;
 }
 
 static bool is_set(const char *variable)
@@ -149,11 +160,11 @@ int run_make(char **argv)
         char *question[] = {"make", (char *)folder, hex, source, NULL};
         bool is_known = digest_call(argv, hex);
         /* Modules are in no archive, and of a plugin of the compiler only the name is told. */
-        bool may_leave = is_known && !is_set("KBUILD_MODULES") && !is_set("GCC_PLUGINS_CFLAGS");
+        bool may_leave = is_known && !has_odd_flags() && !is_set("KBUILD_MODULES") && !is_set("GCC_PLUGINS_CFLAGS");
         bool is_left = may_leave && ask_server(question, &code) && code == 0;
         int length = snprintf(line, sizeof line, "%s %lld %s %s\n", is_left ? "left" : "made",
                               (long long)now.tv_sec * 1000000000 + now.tv_nsec, hex, folder);
-        /* Of a walk with a folder left out, the next one would know too little. */
+        /* Of a walk of which a folder's line is missing, the next one would know too little. */
         if (!is_known || length >= (int)sizeof line || !add_line(walk, line))
             unlink(walk);
         if (is_left)
@@ -176,7 +187,8 @@ void begin_walk(void)
     if (!walk_file("", last) || !walk_file(".old", old) || !walk_file(".new", new))
         return;
     unlink(old);
-    rename(last, old);
+    if (rename(last, old) != 0)
+        unlink(last);
     int file = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file >= 0)
         close(file);
@@ -205,8 +217,9 @@ bool read_walk(const char *ending, struct walk *walk)
     text_add(&walk->text, "", 1);
     char *rest = walk->text.at;
     for (char *line; *rest != 0 && *rest != '\n' && (line = strsep(&rest, "\n")) != NULL;) {
-        if (rest == NULL || sscanf(line, "%7s %lld %64s %n", how, &time, digest, &at) != 3)
-            return false; /* it was cut short */
+        if (rest == NULL || sscanf(line, "%7s %lld %64s %n", how, &time, digest, &at) != 3 ||
+            line[at] == 0 || strchr(line + at, ' ') != NULL)
+            return false; /* it was cut short, or two are one */
         if (strcmp(how, BEGAN) == 0) {
             walk->began = time;
             continue;
@@ -244,7 +257,16 @@ static void write_folder(FILE *file, const struct folder *folder, const char *di
     fprintf(file, "made %lld %s %s\n", (long long)changed_at(folder->path), digest, folder->path);
 }
 
-/* What is known after this walk: of each folder that it came to, and of those below what it left. */
+static bool has_left(const struct walk *walk)
+{
+    for (size_t i = 0; i < walk->count; i++)
+        if (walk->folders[i].is_left)
+            return true;
+    return false;
+}
+
+/* What is known after this walk: of each folder that it came to, and of those below what it left. So there
+ * is a line for every folder below one that has a line. */
 static bool write_walk(const struct walk *walk, const char *target)
 {
     char path[PATH_MAX];
@@ -266,13 +288,14 @@ static bool write_walk(const struct walk *walk, const char *target)
         if (is_last) /* one that make came to twice is not known */
             write_folder(file, one, is_first ? one->digest : UNKNOWN);
     }
-    if (read_walk(".old", &old))
-        for (size_t i = 0; i < old.count; i++)
-            if (find_folder(walk, old.folders[i].path) == NULL && is_in_left(walk, old.folders[i].path))
-                write_folder(file, &old.folders[i], old.folders[i].digest);
+    bool is_written = read_walk(".old", &old) || !has_left(walk);
+    for (size_t i = 0; is_written && i < old.count; i++)
+        if (find_folder(walk, old.folders[i].path) == NULL && is_in_left(walk, old.folders[i].path))
+            write_folder(file, &old.folders[i], old.folders[i].digest);
     fprintf(file, "\n%.*s", (int)options.length, options.at);
-    bool is_written = !ferror(file);
-    return fclose(file) == 0 && is_written && rename(path, target) == 0;
+    is_written &= !ferror(file);
+    is_written &= fclose(file) == 0;
+    return is_written && rename(path, target) == 0;
 }
 
 void end_walk(bool is_whole)
