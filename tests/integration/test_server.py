@@ -141,6 +141,14 @@ LOOKED_OVER = {
         BODY + '#define NAME one\n#include "told.h"\n#undef NAME\n#define NAME two\n'
         '#include "told.h"\nint unit(int x) { return one(x) + two(x); }\n',
     ),
+    "numbers in functions: called, pointed to, neither": (
+        BODY + "static inline int one(int x) { R(__COUNTER__) }\n"
+        "static inline int two(int x) { R(__COUNTER__) }\nextern int n[__COUNTER__ + 1];\n"
+        "static inline int three(int x) { R(__COUNTER__) }\n",
+        '#include "told.h"\nstruct bar { int q; };\n'
+        "int (*pointer)(int) = three;\n"
+        "int unit(int x) { return one(x) + sizeof n + sizeof(struct bar); }\n",
+    ),
     "names with numbers": (
         "static inline int N(f_, __COUNTER__)(int x) { return x; }\n",
         "#define N_(x, y) x##y\n#define N(x, y) N_(x, y)\n"

@@ -46,6 +46,7 @@ static bool copies(struct name *name)
     for (struct declaration *one = name->first; one != NULL && !found; one = one->next) {
         if (one->item->body == 0)
             continue;
+        number_body(one->item);
         u32 stop = tokens[one->item->body].match;
         for (u32 i = one->item->body; i < stop && !found; i++) {
             if (tokens[i].kind != T_IDENT || tokens[i + 1].punct != '(')

@@ -2,7 +2,7 @@
  *
  * What is kept is looked over once (look_over_loan): most of it is whole declarations. A unit then only
  * says which of them it has. They are in the same place in every process, and each has its own copy of
- * what it writes there. Own tokens, and what is kept but is not whole or is in the unit already, are put
+ * what it writes there: so that it is little, functions get their numbers when they count. Own tokens, and what is kept but is not whole or is in the unit already, are put
  * in a row until they are declarations.
  */
 
@@ -104,13 +104,47 @@ static bool has_numbered_names(const struct loan *loan, const struct item *item)
     return false;
 }
 
+struct body_numbers {
+    const struct number *at;
+    u32 count;
+    u32 first; /* the loan's first token */
+    const struct lent *lent;
+};
+
+/* Leaves numbers in functions to number_body(). Numbers and items are both in the tokens' order. */
+static void part_numbers(struct loan *loan)
+{
+    const struct number *at = loan->numbers, *end = at + loan->number_count;
+    struct number *outside = lasting(loan->number_count * sizeof *outside);
+    loan->outside = outside;
+    for (struct item *item = loan->contents->items; item != NULL; item = item->next) {
+        if (item->body == 0)
+            continue;
+        while (at < end && loan->first + at->token < item->body)
+            outside[loan->outside_count++] = *at++;
+        const struct number *from = at;
+        while (at < end && loan->first + at->token < tokens[item->body].match)
+            at++;
+        if (at == from)
+            continue;
+        struct body_numbers *numbers = lasting(sizeof *numbers);
+        *numbers = (struct body_numbers){from, (u32)(at - from), loan->first, loan->contents->lent};
+        item->body_numbers = numbers;
+    }
+    while (at < end)
+        outside[loan->outside_count++] = *at++;
+}
+
 void look_over_loan(struct loan *loan)
 {
     u32 end = loan->first + loan->token_count;
     loan->reads_files = has_file_reading(loan->first, end);
     struct item *items;
-    if (are_items(loan->first, end, &items) && !has_numbered_names(loan, items))
+    if (are_items(loan->first, end, &items) && !has_numbered_names(loan, items)) {
         loan->contents = list_contents(items);
+        if (loan->number_count > 0)
+            part_numbers(loan);
+    }
 }
 
 /* Gives a token the number that it has in this unit. */
@@ -130,13 +164,31 @@ static void renumber(struct token *token, const struct number *number, u32 count
     }
 }
 
-static void renumber_all(const struct span *span, u32 first)
+static void renumber_all(const struct number *numbers, u32 count, u32 first, u32 counter)
 {
-    for (u32 i = 0; i < span->loan->number_count; i++)
-        renumber(&tokens[first + span->loan->numbers[i].token], &span->loan->numbers[i], span->counter);
+    for (u32 i = 0; i < count; i++)
+        renumber(&tokens[first + numbers[i].token], &numbers[i], counter);
 }
 
-static void add_segment(u32 from, u32 to, struct contents *contents, bool reads_files)
+/* Has a function's body the numbers of this unit; before, none of its names counts for what it is. */
+void number_body(struct item *item)
+{
+    const struct body_numbers *numbers = item->body_numbers;
+    if (numbers == NULL || item->numbered_in == gathering)
+        return;
+    item->numbered_in = gathering;
+    renumber_all(numbers->at, numbers->count, numbers->first, numbers->lent->counter);
+}
+
+void number_bodies(void)
+{
+    for (u32 i = 0; i < segment_count; i++)
+        if (segments[i].contents != NULL)
+            for (struct item *item = segments[i].contents->items; item != NULL; item = item->next)
+                number_body(item);
+}
+
+static void add_segment(u32 from, u32 to, struct contents *contents, u32 counter, bool reads_files)
 {
     if (segment_count == segment_room) {
         segment_room = segment_room ? segment_room * 2 : 4096;
@@ -144,7 +196,7 @@ static void add_segment(u32 from, u32 to, struct contents *contents, bool reads_
     }
     const struct segment *last = segment_count ? &segments[segment_count - 1] : NULL;
     if (contents != NULL)
-        *contents->lent = (struct lent){gathering, segment_count};
+        *contents->lent = (struct lent){gathering, segment_count, counter};
     segments[segment_count++] =
         (struct segment){from, to, last == NULL ? 0 : last->place + last->to - last->from, contents, reads_files};
 }
@@ -174,7 +226,7 @@ static bool close_row(struct row *row)
     if (last->kind != T_PUNCT || (last->punct != ';' && last->punct != '}') ||
         !are_items(row->from, row->to, &items))
         return false;
-    add_segment(row->from, row->to, list_contents(items), has_file_reading(row->from, row->to));
+    add_segment(row->from, row->to, list_contents(items), 0, has_file_reading(row->from, row->to));
     row->from = row->to;
     return true;
 }
@@ -217,19 +269,20 @@ void gather_tokens(void)
         }
         bool is_closed = close_row(&row);
         if (is_closed && loan->contents != NULL && loan->contents->lent->to != gathering) {
-            renumber_all(span, loan->first);
-            add_segment(loan->first, loan->first + loan->token_count, loan->contents, loan->reads_files);
+            renumber_all(loan->outside, loan->outside_count, loan->first, span->counter);
+            add_segment(loan->first, loan->first + loan->token_count, loan->contents, span->counter,
+                        loan->reads_files);
             continue;
         }
         begin_row(&row, token_count); /* a copy: what is kept may be in the unit twice */
         add_to_row(&row, loan->first, loan->token_count);
-        renumber_all(span, row.to - loan->token_count);
+        renumber_all(loan->numbers, loan->number_count, row.to - loan->token_count, span->counter);
     }
     end_tokens();
     if (close_row(&row))
         *unread = 0;
     else
-        add_segment(row.from, row.to, NULL, has_file_reading(row.from, row.to));
+        add_segment(row.from, row.to, NULL, 0, has_file_reading(row.from, row.to));
     span_count = borrowed = own_counted = 0;
 }
 

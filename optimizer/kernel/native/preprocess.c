@@ -156,6 +156,8 @@ static void emit(const struct piece *piece)
     token->symbol = piece->symbol;
     if (piece->kind == T_IDENT)
         token->code = (unsigned short)piece->symbol->word;
+    else if (piece->kind == T_PUNCT)
+        pair_bracket(token_count - 1);
 }
 
 static void run(struct file *file)

@@ -41,6 +41,7 @@ static void mark_item(struct item *item)
     static u32 frames;
     marking = true;
     frame = 0;
+    number_body(item);
     p = item->start;
     layout = no_demands;
     if (word() == W_ASM) {

@@ -97,8 +97,12 @@ void *busy(size_t bytes)
 jmp_buf give_up;
 char why[400];
 
+/* Names by their hash. The last ones that are new are by themselves: otherwise each of them would be
+ * written to another page of the table, which a child may share. */
 #define SYMBOLS (1u << 18)
-static struct symbol *symbols[SYMBOLS];
+#define NEW_SYMBOLS (1u << 12)
+static struct symbol *symbols[SYMBOLS], *new_symbols[NEW_SYMBOLS];
+static u32 new_symbol_count;
 struct meaning no_meaning;
 struct token *tokens;
 u32 token_count;
@@ -166,6 +170,32 @@ _Noreturn void odd(const char *what, u32 at)
     longjmp(give_up, 1);
 }
 
+static struct symbol *find_symbol(struct symbol *first, const char *at, u32 length, u32 hash)
+{
+    while (first != NULL &&
+           (first->hash != hash || first->length != length || memcmp(first->at, at, length) != 0))
+        first = first->next;
+    return first;
+}
+
+static void put_symbol(struct symbol **place, struct symbol *symbol)
+{
+    symbol->next = *place;
+    *place = symbol;
+}
+
+static void settle_new_symbols(void)
+{
+    for (u32 i = 0; i < NEW_SYMBOLS; i++) {
+        while (new_symbols[i] != NULL) {
+            struct symbol *one = new_symbols[i];
+            new_symbols[i] = one->next;
+            put_symbol(&symbols[one->hash & (SYMBOLS - 1)], one);
+        }
+    }
+    new_symbol_count = 0;
+}
+
 struct symbol *intern(const char *at, u32 length)
 {
     u64 mixed = length;
@@ -176,17 +206,20 @@ struct symbol *intern(const char *at, u32 length)
         mixed ^= mixed >> 29;
     }
     u32 hash = (u32)(mixed ^ mixed >> 32);
-    struct symbol **place = &symbols[hash & (SYMBOLS - 1)];
-    for (struct symbol *one = *place; one != NULL; one = one->next)
-        if (one->hash == hash && one->length == length && memcmp(one->at, at, length) == 0)
-            return one;
+    struct symbol *known = find_symbol(symbols[hash & (SYMBOLS - 1)], at, length, hash);
+    if (known == NULL)
+        known = find_symbol(new_symbols[hash & (NEW_SYMBOLS - 1)], at, length, hash);
+    if (known != NULL)
+        return known;
+    if (new_symbol_count == NEW_SYMBOLS)
+        settle_new_symbols();
+    new_symbol_count++;
     struct symbol *new = arena(sizeof *new);
     new->at = at;
     new->length = length;
     new->hash = hash;
     new->meaning = &no_meaning;
-    new->next = *place;
-    *place = new;
+    put_symbol(&new_symbols[hash & (NEW_SYMBOLS - 1)], new);
     return new;
 }
 
@@ -374,6 +407,26 @@ bool pragma_pack(const char *at, const char *stop)
     return true;
 }
 
+static u32 open_brackets[256], open_count; /* more are not paired here */
+
+/* Notes where a bracket's partner probably is: who looks over the tokens later, in a child, has less to
+ * write then. */
+void pair_bracket(u32 token)
+{
+    char c = tokens[token].punct;
+    if (c == '(' || c == '[' || c == '{') {
+        if (open_count < sizeof open_brackets / sizeof *open_brackets)
+            open_brackets[open_count] = token;
+        open_count++;
+    } else if ((c == ')' || c == ']' || c == '}') && open_count > 0) {
+        open_count--;
+        if (open_count >= sizeof open_brackets / sizeof *open_brackets)
+            return;
+        tokens[open_brackets[open_count]].match = token;
+        tokens[token].match = open_brackets[open_count];
+    }
+}
+
 /* Directives that are left after preprocessing. Returns where the line ends. */
 static const char *directive(const char *at, const char *end)
 {
@@ -499,9 +552,11 @@ void forget_tokens(void)
     if (tokens == NULL)
         reserve_tokens();
     /* New pages: those that are there may be shared with children, and would be copied to be written. */
-    if (token_count > UNIT_TOKENS)
-        madvise(tokens + UNIT_TOKENS, (token_count - UNIT_TOKENS) * sizeof *tokens, MADV_DONTNEED);
+    if (token_count > UNIT_TOKENS) /* whole ones: what is left of a large page is in small pages for good */
+        madvise(tokens + UNIT_TOKENS, whole_pages((token_count - UNIT_TOKENS) * sizeof *tokens),
+                MADV_DONTNEED);
     token_count = UNIT_TOKENS;
+    open_count = 0;
     pack_count = 0;
     pack_depth = 0;
     forget_segments();
@@ -535,6 +590,7 @@ bool is_text_of_tokens(const char *at, size_t length)
     places_from = count;
     volatile bool is_same = false;
     if (setjmp(give_up) == 0) {
+        number_bodies();
         lex(at, length);
         bool is = !is_other_token(count) && pack_count == packed;
         for (u32 i = 0; i < packed && i < pack_count; i++)
@@ -584,8 +640,10 @@ void look_over_tokens(u32 from, u32 to)
             u32 other = open[--depth];
             if (tokens[other].punct != (c == ')' ? '(' : c == ']' ? '[' : '{'))
                 odd("bracket", i);
-            tokens[other].match = i;
-            tokens[i].match = other;
+            if (tokens[other].match != i) /* only then: the page may be another process's too */
+                tokens[other].match = i;
+            if (tokens[i].match != other)
+                tokens[i].match = other;
         }
     }
     if (depth != 0)

@@ -71,6 +71,8 @@ struct loan {
     u32 first, token_count;
     const struct number *numbers;
     u32 number_count;
+    const struct number *outside; /* those that are in no function's body, where there are contents */
+    u32 outside_count;
     bool reads_files; /* see reads_other_files() */
     struct contents *contents; /* NULL: they are not whole declarations, or declare a name with a number */
 };
@@ -78,6 +80,7 @@ struct loan {
 struct lent { /* which unit has tokens, and where */
     u32 to;      /* see gathering */
     u32 segment;
+    u32 counter; /* what their numbers are counted from in it */
 };
 
 /* Of tokens that are whole declarations. Of those that are kept each process has its own copy. */
@@ -144,6 +147,8 @@ struct item { /* one top-level declaration */
     struct part *parts; /* structures and enumerations defined in it, last one first */
     struct declared *names; /* what it declares, and its constants, in order */
     struct symbol *type_name; /* that stands where a type is to be */
+    const struct body_numbers *body_numbers; /* NULL: there are none, or they are what they are to be */
+    u32 numbered_in; /* the unit whose numbers they are: see gathering */
 };
 
 struct part {
@@ -270,6 +275,7 @@ int pack_at(u32 token);
 bool has_pack_within(u32 from, u32 to);
 bool pragma_pack(const char *at, const char *stop);
 struct token *new_token(void);
+void pair_bracket(u32 token);
 u32 token_place(void);
 u32 keep_tokens(u32 from);
 void copy_token(u32 token);
@@ -287,6 +293,8 @@ extern u32 segment_count;
     for (const struct segment *segment = segments; segment < segments + segment_count; segment++)         \
         for (struct item *item = segment->contents->items; item != NULL; item = item->next)
 void look_over_loan(struct loan *loan);
+void number_body(struct item *item);
+void number_bodies(void); /* of all that the unit has */
 void borrow_tokens(struct loan *loan, u32 counter);
 u32 borrowed_tokens(void);
 u32 place_of(u32 token);
