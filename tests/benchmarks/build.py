@@ -87,9 +87,9 @@ class Way:
         if self.name == "clean":
             self.tree.empty()
         before = self.tree.fingerprint()
-        misses, cpu = self._misses(), _cpu()
+        misses, cpu = self._misses(), cpu_seconds()
         done = self.tree.build(config, self._folder / f"{self.name}.log")
-        cpu = _cpu() - cpu
+        cpu = cpu_seconds() - cpu
         if not done.ok:
             raise UserError(f"The {self.name} build failed: {done.errors}.", f"See {done.log}.")
         after = self.tree.fingerprint()
@@ -159,7 +159,8 @@ def ccache_environment(cross_compile: str, folder: Path, env: Mapping[str, str])
     }
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
+    """What all processes that this one started and that have ended took of the processors."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

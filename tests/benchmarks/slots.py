@@ -23,8 +23,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.build import SEQUENCE, empty_store
+from benchmarks.build import SEQUENCE, cpu_seconds, empty_store
 from optimizer.cli import workshop
+from optimizer.cli.host import cores
 from optimizer.errors import MemtotalError, UserError
 from optimizer.kernel.kconfig import SymbolTree
 from optimizer.records import Assignment, Outcome
@@ -34,19 +35,26 @@ from optimizer.settings import StudySettings, cache_folder, load_study
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A study's variants evaluated with so many slots: seconds by the clock, outcome of each."""
+    """A study's variants evaluated with so many slots: seconds by the clock and of all processors,
+    outcome of each."""
 
     study: str
     slots: int
     compilers: int
     trials: int
     wall_seconds: float
+    cpu_seconds: float
     outcomes: dict[str, str]
 
     @property
     def an_hour(self) -> float:
         """Trials an hour."""
         return 3600.0 * self.trials / self.wall_seconds
+
+    @property
+    def busy(self) -> float:
+        """Share of the processors' time that was used."""
+        return self.cpu_seconds / (self.wall_seconds * cores())
 
 
 class Lane:
@@ -140,15 +148,21 @@ def measure(asked: argparse.Namespace, screen: Console) -> list[Evaluated]:
         lane = Lane(settings, tools, cache_folder() / "bench-slots" / str(slots), slots)
         try:
             lane.warm_up(baseline)
-            began = time.monotonic()
+            began, used = time.monotonic(), cpu_seconds()
             outcomes = lane.evaluate(variants)
-            seconds = time.monotonic() - began
+            seconds, used = time.monotonic() - began, cpu_seconds() - used
         finally:
             lane.close()
         by_name = dict(zip(_names(recorded), outcomes, strict=True))
         found.append(
             Evaluated(
-                settings.name, slots, lane.compilers, len(variants), round(seconds, 1), by_name
+                settings.name,
+                slots,
+                lane.compilers,
+                len(variants),
+                round(seconds, 1),
+                round(used, 1),
+                by_name,
             )
         )
         _write(asked.output, found)
@@ -165,7 +179,12 @@ def _names(recorded: Sequence[Mapping[str, object]]) -> list[str]:
 def _read(path: Path) -> list[Evaluated]:
     if not path.is_file():
         return []
-    return [Evaluated(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    try:
+        return [Evaluated(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is not what this benchmark writes: {error}.", "Move it out of the way."
+        ) from None
 
 
 def _write(path: Path, found: Sequence[Evaluated]) -> None:
@@ -179,12 +198,12 @@ def show(found: Sequence[Evaluated], screen: Console) -> None:
     """Print a table, each count of slots beside the first."""
     table = Table(box=None)
     for title in ("slots", "compilers each", "trials", "wall s", "trials/h", "to the first",
-                  "passed"):  # fmt: skip
+                  "busy", "passed"):  # fmt: skip
         table.add_column(title, justify="right")
     for one in found:
         table.add_row(
             str(one.slots), str(one.compilers), str(one.trials), f"{one.wall_seconds:.0f}",
-            f"{one.an_hour:.1f}", f"{one.an_hour / found[0].an_hour:.2f}",
+            f"{one.an_hour:.1f}", f"{one.an_hour / found[0].an_hour:.2f}", f"{one.busy:.0%}",
             str(sum(outcome == Outcome.PASSED.value for outcome in one.outcomes.values())),
         )  # fmt: skip
     screen.print(table)

@@ -49,7 +49,7 @@ u32 skip_attributes(u32 i)
 
 static struct item *scanned; /* the item that what is found belongs to */
 static struct declared **last_name;
-static u32 scan_end;
+u32 scan_end = UINT32_MAX;
 
 static void add_name(u32 where, enum what what, struct enumeration *enumeration)
 {

@@ -76,6 +76,7 @@ static bool are_items(u32 from, u32 to, struct item **items)
         *items = scan_items(from, to);
         are = true;
     }
+    scan_end = UINT32_MAX;
     memcpy(&give_up, &outer, sizeof outer);
     memcpy(unread, why, sizeof unread);
     memcpy(why, said, sizeof said);
@@ -176,8 +177,8 @@ void number_body(struct item *item)
     const struct body_numbers *numbers = item->body_numbers;
     if (numbers == NULL || item->numbered_in == gathering)
         return;
-    item->numbered_in = gathering;
     renumber_all(numbers->at, numbers->count, numbers->first, numbers->lent->counter);
+    item->numbered_in = gathering;
 }
 
 void number_bodies(void)

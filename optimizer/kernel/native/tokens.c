@@ -557,6 +557,8 @@ void forget_tokens(void)
                 MADV_DONTNEED);
     token_count = UNIT_TOKENS;
     open_count = 0;
+    if (new_symbol_count > NEW_SYMBOLS / 2) /* or each child would, that has a few more */
+        settle_new_symbols();
     pack_count = 0;
     pack_depth = 0;
     forget_segments();

@@ -312,6 +312,7 @@ extern struct type void_pointer;
 extern struct type string_type;
 extern u32 p;
 extern u32 frame;
+extern u32 scan_end; /* while items are scanned: where the tokens end that are looked over */
 struct type *type_of(enum shape shape, struct type *to);
 void want(char punct);
 bool is_identifier(u32 i);
@@ -368,10 +369,11 @@ static inline enum word word(void)
     return word_at(p);
 }
 
-/* Behind a bracket's partner. A bracket that has none yet belongs to something unfinished. */
+/* Behind a bracket's partner. A bracket that has none yet, or one that nobody has looked at (pair_bracket),
+ * belongs to something unfinished. */
 static inline u32 past(u32 i)
 {
-    if (tokens[i].match <= i)
+    if (tokens[i].match <= i || tokens[i].match >= scan_end)
         odd("bracket", i);
     return tokens[i].match + 1;
 }
