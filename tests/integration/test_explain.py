@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,7 +134,6 @@ def test_the_audit_of_a_real_kernel(small_kernel: Kernel, kernel_tree: Path) -> 
     assert names <= linked
 
 
-@pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="needs QEMU")
 def test_the_floor_of_a_real_kernel(small_kernel: Kernel, tmp_path: Path) -> None:
     kernel = small_kernel
     settings = kernel.settings.model_copy(update={"suites": ()})

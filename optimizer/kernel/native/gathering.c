@@ -2,8 +2,8 @@
  *
  * What is kept is looked over once (look_over_loan): most of it is whole declarations. A unit then only
  * says which of them it has. They are in the same place in every process, and each has its own copy of
- * what it writes there: so that it is little, functions get their numbers when they count. Own tokens, and what is kept but is not whole or is in the unit already, are put
- * in a row until they are declarations.
+ * what it writes there: so that it is little, functions get their numbers when they count. Own tokens, and
+ * what is kept but is not whole or is in the unit already, are put in a row until they are declarations.
  */
 
 #include <stdio.h>
@@ -171,7 +171,7 @@ static void renumber_all(const struct number *numbers, u32 count, u32 first, u32
         renumber(&tokens[first + numbers[i].token], &numbers[i], counter);
 }
 
-/* Has a function's body the numbers of this unit; before, none of its names counts for what it is. */
+/* Gives a function's body the numbers that it has in this unit; until then it has another's. */
 void number_body(struct item *item)
 {
     const struct body_numbers *numbers = item->body_numbers;
@@ -183,10 +183,8 @@ void number_body(struct item *item)
 
 void number_bodies(void)
 {
-    for (u32 i = 0; i < segment_count; i++)
-        if (segments[i].contents != NULL)
-            for (struct item *item = segments[i].contents->items; item != NULL; item = item->next)
-                number_body(item);
+    EACH_ITEM (item)
+        number_body(item);
 }
 
 static void add_segment(u32 from, u32 to, struct contents *contents, u32 counter, bool reads_files)

@@ -294,7 +294,7 @@ extern u32 segment_count;
         for (struct item *item = segment->contents->items; item != NULL; item = item->next)
 void look_over_loan(struct loan *loan);
 void number_body(struct item *item);
-void number_bodies(void); /* of all that the unit has */
+void number_bodies(void); /* all that the unit has, which is gathered */
 void borrow_tokens(struct loan *loan, u32 counter);
 u32 borrowed_tokens(void);
 u32 place_of(u32 token);

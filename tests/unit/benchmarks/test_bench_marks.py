@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -144,7 +143,6 @@ def test_init_h_is_included_once_and_under_no_condition() -> None:
     assert including_init("int a;\n") == "#include <linux/init.h>\nint a;\n"
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
 def test_a_compiler_agrees_with_the_places(tmp_path: Path) -> None:
     attributes = "".join(
         f'#define {name} __attribute__((section(".init.{section}")))\n'
